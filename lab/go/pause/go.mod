@@ -1,0 +1,3 @@
+module homelab/lab/pause
+
+go 1.19

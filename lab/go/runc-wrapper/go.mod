@@ -1,0 +1,3 @@
+module homelab/lab/runc-wrapper
+
+go 1.19

@@ -1,0 +1,119 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filters that decide and translate; see the .yml files beside this one for each."""
+
+from __future__ import annotations
+
+import typing as t
+
+import yaml
+from ansible.errors import AnsibleFilterError
+from ansible_collections.homelab.containerd.plugins.module_utils import (
+    cluster,
+    registries,
+    version_rules,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils import plan as _plan
+from ansible_collections.homelab.containerd.plugins.module_utils.containerd_config import (
+    merge_settings,
+    problem,
+)
+
+try:
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+except ImportError as exc:  # pragma: no cover
+    TOMLKIT_ERROR: ImportError | None = exc
+else:
+    TOMLKIT_ERROR = None
+
+
+HEADER = "# Ansible managed: homelab.containerd sets the CRI keys here and keeps the others."
+
+
+def _need_tomlkit() -> None:
+    if TOMLKIT_ERROR:
+        raise AnsibleFilterError(
+            "The controller lacks tomlkit: pip install -r requirements.txt"
+        ) from TOMLKIT_ERROR
+
+
+def plan(facts: dict[str, t.Any], wishes: dict[str, t.Any]) -> dict[str, t.Any]:
+    """What to do on a node: module_utils/plan.py, with the node's YAML and TOML parsed."""
+    _need_tomlkit()
+    errors = {}
+    config = None
+    try:
+        config = yaml.safe_load(facts["kubelet"]["config_text"] or "")
+        if config is not None and not isinstance(config, dict):
+            raise yaml.YAMLError("a mapping is expected")
+    except yaml.YAMLError as exc:
+        config = None
+        errors["kubelet_config"] = " ".join(str(exc).split())
+    try:
+        trouble = problem(tomlkit.parse(facts["containerd"]["config_text"] or "").unwrap())
+    except TOMLKitError as exc:
+        trouble = "it is not TOML: %s" % exc
+    if trouble:
+        errors["containerd_config"] = trouble
+    return _plan.decide(facts, wishes, config, errors)
+
+
+def containerd_config(existing: str, settings: dict[str, t.Any]) -> str:
+    """config.toml with our settings in it: module_utils/containerd_config.py over tomlkit."""
+    _need_tomlkit()
+    document = tomlkit.parse(existing or "")
+    try:
+        merge_settings(document, settings)
+    except ValueError as exc:
+        raise AnsibleFilterError("containerd's config.toml: %s" % exc) from exc
+    text = tomlkit.dumps(document)
+    return text if text.startswith(HEADER) else HEADER + "\n" + text
+
+
+def _config_version(containerd: str) -> int:
+    version = version_rules.parse_version(containerd)
+    if version is None:
+        raise AnsibleFilterError("not a version of containerd: %r" % containerd)
+    return version_rules.config_version(version)
+
+
+def kubelet_configmaps_out_of_step(
+    configmaps: list[dict[str, t.Any]], kubelet: dict[str, t.Any]
+) -> list[dict[str, str]]:
+    """kubeadm's kubelet ConfigMaps whose cgroupDriver is not the node's: {"name", "text"} to set.
+
+    kubeadm keeps them as kubelet-config-1.23 up to 1.23 and as kubelet-config from 1.24 on.
+    """
+    config = yaml.safe_load(kubelet["config_text"] or "") or {}
+    driver = config.get("cgroupDriver")
+    version = version_rules.parse_version(kubelet["version"])
+    if not driver or not version:
+        return []
+    names = ("kubelet-config", "kubelet-config-%d.%d" % version[:2])
+    found = []
+    for configmap in configmaps:
+        text = (configmap.get("data") or {}).get("kubelet")
+        if configmap["metadata"]["name"] not in names or not text:
+            continue
+        wanted = yaml.safe_load(text)
+        if wanted.get("cgroupDriver") != driver:
+            wanted["cgroupDriver"] = driver
+            found.append({"name": configmap["metadata"]["name"], "text": yaml.safe_dump(wanted)})
+    return found
+
+
+class FilterModule:
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {
+            "plan": plan,
+            "describe_finding": _plan.describe,
+            "containerd_config": containerd_config,
+            "containerd_config_version": _config_version,
+            "before_snapshot": cluster.before_snapshot,
+            "pods_not_ready": cluster.pods_not_ready,
+            "kubelet_configmaps_out_of_step": kubelet_configmaps_out_of_step,
+            "hosts_toml": registries.hosts_toml,
+        }

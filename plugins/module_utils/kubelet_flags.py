@@ -1,0 +1,135 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The kubelet's flags as data: parse, edit, and write back without losing what is not ours.
+
+kubeadm keeps them in /var/lib/kubelet/kubeadm-flags.env (KUBELET_KUBEADM_ARGS), the owner in
+/etc/default/kubelet or /etc/sysconfig/kubelet (KUBELET_EXTRA_ARGS).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import typing as t
+
+CONTAINERD_ENDPOINT = "unix:///run/containerd/containerd.sock"
+
+#: Flags that exist only for dockershim and its network plugins. The first eight were removed
+#: with it in Kubernetes 1.24 (kubernetes/kubernetes#106907): a kubelet of 1.24 or newer does
+#: not start with them, an older one ignores them with a remote runtime.
+DOCKERSHIM_FLAGS = frozenset(
+    [
+        "experimental-dockershim-root-directory",
+        "docker-endpoint",
+        "image-pull-progress-deadline",
+        "network-plugin",
+        "cni-conf-dir",
+        "cni-bin-dir",
+        "cni-cache-dir",
+        "network-plugin-mtu",
+        "experimental-dockershim",
+        "docker",
+        "docker-only",
+        "docker-env-metadata-whitelist",
+        "docker-root",
+        "docker-run",
+        "docker-tls",
+        "docker-tls-ca",
+        "docker-tls-cert",
+        "docker-tls-key",
+    ]
+)
+
+RUNTIME_FLAGS = frozenset(["container-runtime", "container-runtime-endpoint"])
+
+
+def split_flags(words: t.Sequence[str]) -> t.List[t.Tuple[str, t.List[str]]]:
+    """Group command-line words into (flag name without dashes, the words it was written as).
+
+    ``--flag value`` and ``--flag=value`` both make one group; a word that belongs to no flag
+    is a group with the name "".
+    """
+    groups: t.List[t.Tuple[str, t.List[str]]] = []
+    for word in words:
+        if word.startswith("-"):
+            groups.append((word.lstrip("-").split("=", 1)[0], [word]))
+        elif groups and groups[-1][0] and len(groups[-1][1]) == 1 and "=" not in groups[-1][1][0]:
+            groups[-1][1].append(word)
+        else:
+            groups.append(("", [word]))
+    return groups
+
+
+def flag_values(words: t.Sequence[str]) -> t.Dict[str, str]:
+    """Flag name to value, the last one winning as in the kubelet; a bare flag is "true"."""
+    values = {}
+    for name, written in split_flags(words):
+        if name:
+            first = written[0]
+            if "=" in first:
+                values[name] = first.split("=", 1)[1]
+            else:
+                values[name] = written[1] if len(written) > 1 else "true"
+    return values
+
+
+def without(words: t.Sequence[str], names: t.Container[str]) -> t.List[str]:
+    """The words with every flag of these names, and its value, taken out."""
+    return [word for name, written in split_flags(words) if name not in names for word in written]
+
+
+def to_containerd(
+    words: t.Sequence[str], kubelet_minor: int, endpoint: str = CONTAINERD_ENDPOINT
+) -> t.List[str]:
+    """kubeadm's flags for containerd.
+
+    ``--container-runtime=remote`` is needed up to 1.23, deprecated in 1.24 and gone in 1.27
+    (CHANGELOG-1.27, "Removed the --container-runtime command line argument").
+    """
+    kept = without(words, DOCKERSHIM_FLAGS | RUNTIME_FLAGS)
+    runtime = ["--container-runtime=remote"] if kubelet_minor < 24 else []
+    return runtime + ["--container-runtime-endpoint=" + endpoint] + kept
+
+
+def to_dockershim(words: t.Sequence[str]) -> t.List[str]:
+    """kubeadm's flags for dockershim, as kubeadm 1.23 and older writes them."""
+    kept = without(words, DOCKERSHIM_FLAGS | RUNTIME_FLAGS)
+    return ["--network-plugin=cni"] + kept
+
+
+def read_env(text: str, variable: str) -> t.Tuple[t.List[str], t.Optional[str]]:
+    """The words of VARIABLE="…" in an environment file, and an error where it cannot be read.
+
+    systemd takes the last assignment (systemd.exec(5), EnvironmentFile=).
+    """
+    words: t.List[str] = []
+    for line in text.splitlines():
+        match = re.match(r"\s*%s\s*=(.*)$" % re.escape(variable), line)
+        if match:
+            try:
+                words = shlex.split(" ".join(shlex.split(match.group(1))))
+            except ValueError as exc:
+                return [], "%s: %s" % (variable, exc)
+    return words, None
+
+
+def write_env(text: str, variable: str, words: t.Sequence[str]) -> str:
+    """The environment file with VARIABLE set to these words and every other line as it was."""
+    # systemd splits the expanded value at white space and honours quotes while doing so.
+    quoted = [shlex.quote(word) if re.search(r"\s", word) else word for word in words]
+    value = " ".join(quoted).replace("\\", "\\\\").replace('"', '\\"')
+    assignment = '%s="%s"' % (variable, value)
+    lines = []
+    written = False
+    for line in text.splitlines():
+        if re.match(r"\s*%s\s*=" % re.escape(variable), line):
+            if not written:
+                lines.append(assignment)
+            written = True
+        else:
+            lines.append(line)
+    if not written:
+        lines.append(assignment)
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,133 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Small things that every module here does on a node: run, read, write, ask ctr."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+import typing as t
+
+STATE_DIR = "/var/lib/homelab-containerd"
+#: What switch_runtime did or was doing on this node.
+JOURNAL = STATE_DIR + "/switch.json"
+NAMESPACE = "k8s.io"
+
+
+class NodeError(Exception):
+    """Something on the node did not work; the text says what was tried and what it printed."""
+
+
+def run(
+    words: t.Sequence[str], timeout: float = 60, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a command; NodeError with its exit status and output when it fails (if check)."""
+    env = dict(os.environ, LC_ALL="C")
+    env["PATH"] = env.get("PATH", "") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin"
+    try:
+        done = subprocess.run(
+            list(words),
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            timeout=timeout,
+            env=env,
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        if check:
+            raise NodeError("%s: %s" % (" ".join(words), exc)) from exc
+        return subprocess.CompletedProcess(list(words), 127, "", str(exc))
+    if check and done.returncode != 0:
+        raise NodeError(
+            "%s: exit status %d: %s"
+            % (" ".join(words), done.returncode, (done.stderr or done.stdout).strip()[-2000:])
+        )
+    return done
+
+
+def read_text(path: str) -> t.Optional[str]:
+    """A file's text, or None where there is none to read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return None
+
+
+def write_text(path: str, text: str, mode: t.Optional[int] = None) -> None:
+    """Replace a file in one step, on the disk before this returns; its mode stays as it was."""
+    directory = os.path.dirname(path)
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    if mode is None:
+        try:
+            mode = os.stat(path).st_mode & 0o7777
+        except OSError:
+            mode = 0o644
+    descriptor, temporary = tempfile.mkstemp(prefix=".homelab-", dir=directory)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    directory_fd = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(directory_fd)
+    finally:
+        os.close(directory_fd)
+
+
+def unit_active(unit: str) -> bool:
+    return run(["systemctl", "is-active", "--quiet", unit], check=False).returncode == 0
+
+
+def journal_tail(unit: str, lines: int = 15) -> str:
+    """The end of a unit's journal, for an error message."""
+    done = run(["journalctl", "-u", unit, "-n", str(lines), "--no-pager", "-o", "cat"], check=False)
+    return done.stdout.strip() or "(the journal of %s is empty)" % unit
+
+
+def ctr(*words: str, timeout: float = 60) -> str:
+    """Run containerd's own client in the kubelet's namespace and return what it prints."""
+    return run(("ctr", "-n", NAMESPACE) + words, timeout=timeout).stdout
+
+
+def containerd_images() -> t.Dict[str, t.Dict[str, t.Any]]:
+    """Image references in the kubelet's namespace: {"digest": of the manifest, "labels": [...]}."""
+    references = {}
+    for line in ctr("images", "list").splitlines()[1:]:
+        words = line.split()
+        if len(words) >= 3:
+            references[words[0]] = {"digest": words[2], "labels": words[-1].split(",")}
+    return references
+
+
+class Progress:
+    """What a module is doing now, as JSON lines in a file that the action plugin reads.
+
+    Each line is {"time": epoch seconds, "text": sentence}.
+    """
+
+    def __init__(self, path: t.Optional[str]) -> None:
+        self.path = path
+        self.started = time.time()
+
+    def say(self, text: str) -> None:
+        if self.path:
+            with open(self.path, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"time": round(time.time(), 1), "text": text}) + "\n")
+
+    def end(self) -> None:
+        """The last line: the result is about to be there."""
+        if self.path:
+            with open(self.path, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"ended": True}) + "\n")

@@ -1,0 +1,227 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Stop what Kubernetes runs on a node, on docker or on containerd, and nothing else.
+
+Both classes do the same in the same order: the workloads with their own grace, then the control
+plane (which the workloads may still have needed), then addresses and sandboxes.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import signal
+import time
+import typing as t
+
+from ansible_collections.homelab.containerd.plugins.module_utils import cni, node
+from ansible_collections.homelab.containerd.plugins.module_utils.docker_api import DockerAPI
+
+#: kubeadm's static pods. All of them can be killed at any moment (etcd writes ahead), and while
+#: they shut down in order the node's outage goes on, so they get seconds, not their grace.
+CONTROL_PLANE = frozenset(["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"])
+CONTROL_PLANE_GRACE = 2
+GRACE_LABEL = "annotation.io.kubernetes.pod.terminationGracePeriod"
+WORKERS = 32
+
+Say = t.Callable[[str], None]
+
+
+def in_parallel(function: t.Callable[..., t.Any], items: t.Iterable[t.Any]) -> t.List[t.Any]:
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(function, items))
+
+
+def is_control_plane(labels: t.Dict[str, str]) -> bool:
+    return (
+        labels.get("io.kubernetes.pod.namespace") == "kube-system"
+        and labels.get("io.kubernetes.container.name") in CONTROL_PLANE
+    )
+
+
+def grace_of(labels: t.Dict[str, str], longest: int) -> int:
+    """A container's grace in seconds, never more than longest."""
+    if is_control_plane(labels):
+        return CONTROL_PLANE_GRACE
+    try:
+        return min(int(labels.get(GRACE_LABEL, "30")), longest)
+    except ValueError:
+        return longest
+
+
+def _release(
+    sandboxes: t.Container[str],
+    netns_of: t.Callable[[t.Dict[str, t.Any]], str],
+    bin_dirs: t.Sequence[str],
+) -> t.List[str]:
+    def one(attachment: t.Dict[str, t.Any]) -> t.List[str]:
+        return cni.release(attachment, netns_of(attachment), bin_dirs)
+
+    found = cni.attachments(sandboxes)
+    complaints: t.List[str] = sum(in_parallel(one, found), [])
+    cni.release_leftovers(sandboxes)
+    for attachment in found:
+        for path in cni.network_namespaces(attachment):
+            _remove_network_namespace(path)
+    return complaints
+
+
+class DockerPods:
+    """Kubernetes' containers in docker: those with a label io.kubernetes.docker.type."""
+
+    def __init__(self, socket_path: str, bin_dirs: t.Sequence[str]) -> None:
+        self.api = DockerAPI(socket_path)
+        self.bin_dirs = bin_dirs
+
+    def _running(self, kind: str) -> t.List[t.Dict[str, t.Any]]:
+        wanted = json.dumps({"label": ["io.kubernetes.docker.type=" + kind]})
+        return list(self.api.get("/containers/json", {"filters": wanted}))
+
+    def _sandboxes(self) -> t.Dict[str, str]:
+        """All sandboxes, also stopped ones, by ID, with the network namespace of running ones."""
+        wanted = json.dumps({"label": ["io.kubernetes.docker.type=podsandbox"]})
+        listed = self.api.get("/containers/json", {"filters": wanted, "all": 1})
+
+        def netns(entry: t.Dict[str, t.Any]) -> str:
+            if entry["State"] != "running":
+                return ""
+            pid = self.api.get("/containers/%s/json" % entry["Id"])["State"]["Pid"]
+            return "/proc/%d/ns/net" % pid if pid else ""
+
+        return dict(zip([entry["Id"] for entry in listed], in_parallel(netns, listed)))
+
+    def stop(self, longest_grace: int, say: Say) -> t.List[str]:
+        """Stop them all; returns complaints that do not matter to the switch."""
+        containers = self._running("container")
+        workloads = [entry for entry in containers if not is_control_plane(entry["Labels"])]
+        rest = [entry for entry in containers if is_control_plane(entry["Labels"])]
+        for what, group in (("workload", workloads), ("control-plane", rest)):
+            if group:
+                say("stopping %d %s containers on docker" % (len(group), what))
+            in_parallel(
+                lambda entry: self.api.stop(entry["Id"], grace_of(entry["Labels"], longest_grace)),
+                group,
+            )
+        sandboxes = self._sandboxes()
+        complaints = _release(
+            sandboxes, lambda found: sandboxes[found["containerId"]], self.bin_dirs
+        )
+        in_parallel(lambda entry: self.api.stop(entry["Id"], 0), self._running("podsandbox"))
+        return complaints
+
+
+class ContainerdPods:
+    """Everything in containerd's namespace k8s.io, with or without a containerd that answers."""
+
+    def __init__(self, bin_dirs: t.Sequence[str]) -> None:
+        self.bin_dirs = bin_dirs
+
+    def _containers(self) -> t.Dict[str, t.Dict[str, t.Any]]:
+        """ID to {"pid", "labels"} of all containers."""
+        pids = {}
+        for line in node.ctr("tasks", "list").splitlines()[1:]:
+            words = line.split()
+            if len(words) >= 2 and words[1].isdigit():
+                pids[words[0]] = int(words[1])
+        ids = node.ctr("containers", "list", "-q").split()
+
+        def labels(identity: str) -> t.Dict[str, str]:
+            try:
+                info = json.loads(node.ctr("containers", "info", identity))
+            except (node.NodeError, ValueError):
+                return {}  # gone since it was listed
+            return dict(info.get("Labels") or {})
+
+        return {
+            identity: {"pid": pids.get(identity, 0), "labels": found}
+            for identity, found in zip(ids, in_parallel(labels, ids))
+        }
+
+    def stop(self, longest_grace: int, say: Say) -> t.List[str]:
+        """Stop and remove them all; returns complaints that do not matter to the switch."""
+        if node.run(["ctr", "version"], timeout=10, check=False).returncode:
+            say("containerd does not answer: killing what its shims run")
+            return self._kill_shims()
+        containers = self._containers()
+        sandboxes = {
+            identity
+            for identity, entry in containers.items()
+            if entry["labels"].get("io.cri-containerd.kind") == "sandbox"
+        }
+        running = [entry for identity, entry in containers.items() if identity not in sandboxes]
+        workloads = [entry for entry in running if not is_control_plane(entry["labels"])]
+        rest = [entry for entry in running if is_control_plane(entry["labels"])]
+        say("stopping %d containers on containerd" % len(running))
+        _terminate(workloads, longest_grace)
+        _terminate(rest, CONTROL_PLANE_GRACE)
+        complaints = _release(sandboxes, _first_netns, self.bin_dirs)
+        _terminate([containers[identity] for identity in sandboxes], 0)
+        in_parallel(_remove, containers)
+        return complaints
+
+    def _kill_shims(self) -> t.List[str]:
+        # A shim's children are the containers' first processes; the shim reaps them and, with
+        # its containerd gone, is of no more use itself.
+        sandboxes = set()
+        for entry in os.listdir("/proc"):
+            words = (node.read_text("/proc/%s/cmdline" % entry) or "").split("\0")
+            if "containerd-shim" not in words[0] or node.NAMESPACE not in words:
+                continue
+            if "-id" in words:
+                sandboxes.add(words[words.index("-id") + 1])
+            children = node.read_text("/proc/%s/task/%s/children" % (entry, entry)) or ""
+            for pid in children.split() + [entry]:
+                _kill(int(pid), signal.SIGKILL)
+        return _release(sandboxes, _first_netns, self.bin_dirs)
+
+
+def _first_netns(attachment: t.Dict[str, t.Any]) -> str:
+    found = cni.network_namespaces(attachment)
+    return found[0] if found and os.path.exists(found[0]) else ""
+
+
+def _remove_network_namespace(path: str) -> None:
+    """Unmount and remove a named network namespace that containerd made."""
+    if path.startswith(("/var/run/netns/cni-", "/run/netns/cni-")) and os.path.exists(path):
+        node.run(["umount", "--lazy", path], check=False)
+        try:
+            os.unlink(path)
+        except OSError:
+            pass  # mounted elsewhere too: it goes with the next boot
+
+
+def _kill(pid: int, signal_number: int) -> None:
+    try:
+        os.kill(pid, signal_number)
+    except ProcessLookupError:
+        pass  # it ended by itself
+
+
+def _stop_signal(labels: t.Dict[str, str]) -> int:
+    """The image's STOPSIGNAL, as containerd keeps it (containerd, StopSignalLabel)."""
+    name = labels.get("io.containerd.image.config.stop-signal", "SIGTERM")
+    if name.isdigit():
+        return int(name)
+    return int(getattr(signal, name, signal.SIGTERM))
+
+
+def _terminate(entries: t.Sequence[t.Dict[str, t.Any]], grace: float) -> None:
+    pending = {entry["pid"] for entry in entries if entry["pid"]}
+    if grace:
+        for entry in entries:
+            if entry["pid"]:
+                _kill(entry["pid"], _stop_signal(entry["labels"]))
+    deadline = time.time() + grace
+    while pending and time.time() < deadline:
+        pending = {pid for pid in pending if os.path.exists("/proc/%d" % pid)}
+        time.sleep(0.05)
+    for pid in pending:
+        _kill(pid, signal.SIGKILL)
+
+
+def _remove(identity: str) -> None:
+    node.run(["ctr", "-n", node.NAMESPACE, "tasks", "delete", "--force", identity], check=False)
+    node.run(["ctr", "-n", node.NAMESPACE, "containers", "delete", identity], check=False)

@@ -1,0 +1,100 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which kubelet, containerd and CRI versions work together: one table, with its sources.
+
+Versions are tuples of integers, as parse_version() gives them.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+Version = t.Tuple[int, ...]
+
+#: The kubelets and containerds whose rules are known here; anything else is a blocker.
+KUBELET_KNOWN = ((1, 18), (1, 37))
+CONTAINERD_KNOWN = ((1, 4), (2, 4))
+
+#: dockershim left the kubelet in 1.24 (kubernetes/kubernetes#97252, CHANGELOG-1.24).
+DOCKERSHIM_LAST = (1, 23)
+
+#: The kubelet speaks CRI v1 from 1.23 (with v1alpha2 as a fall-back) and only v1 from 1.26
+#: (kubernetes/kubernetes#110618).
+KUBELET_CRI_V1_FROM = (1, 23)
+KUBELET_CRI_V1_ONLY_FROM = (1, 26)
+
+#: containerd serves CRI v1 from 1.6, and v1alpha2 up to 1.7 (docs/containerd-2.0.md).
+CONTAINERD_CRI_V1_FROM = (1, 6)
+CONTAINERD_CRI_V1ALPHA2_UNTIL = (1, 7)
+
+#: Kubernetes minor to the containerd releases, one per line of release, that containerd names
+#: as the oldest for it (containerd RELEASES.md, "Kubernetes Support").
+CONTAINERD_MINIMUM = {
+    (1, 26): [(1, 6, 15)],
+    (1, 32): [(1, 7, 24)],
+    (1, 33): [(1, 7, 24)],
+    (1, 34): [(1, 7, 28), (2, 0, 6), (2, 1, 3)],
+    (1, 35): [(1, 7, 28), (2, 1, 5), (2, 2, 0)],
+    (1, 36): [(2, 2, 0), (2, 3, 0)],
+}  # type: t.Dict[Version, t.List[Version]]
+
+#: kubelets from 1.35 refuse cgroup v1 unless failCgroupV1 is false (kubernetes/kubernetes#134298).
+KUBELET_CGROUP_V1_REFUSED_FROM = (1, 35)
+
+
+def parse_version(text: t.Optional[str]) -> t.Optional[Version]:
+    """ "v1.23.17", "1.6.20~ds1", "containerd github.com/… 1.7.24" to (1, 23, 17) and so on."""
+    match = re.search(r"(?<![\w.])v?(\d+)\.(\d+)(?:\.(\d+))?", text or "")
+    return tuple(int(part or 0) for part in match.groups()) if match else None
+
+
+def show(version: Version) -> str:
+    return ".".join(str(part) for part in version)
+
+
+def config_version(containerd: Version) -> int:
+    """The version of config.toml that this containerd writes itself (RELEASES.md)."""
+    if containerd[:2] >= (2, 3):
+        return 4
+    return 3 if containerd[0] >= 2 else 2
+
+
+def pair_problem(kubelet: Version, containerd: Version) -> t.Optional[str]:
+    """Why this kubelet cannot run on this containerd, or None."""
+    k, c = kubelet[:2], containerd[:2]
+    names = "kubelet %s and containerd %s" % (show(kubelet), show(containerd))
+    if not KUBELET_KNOWN[0] <= k <= KUBELET_KNOWN[1]:
+        return "%s: only kubelets %s to %s are known" % (
+            names,
+            show(KUBELET_KNOWN[0]),
+            show(KUBELET_KNOWN[1]),
+        )
+    if not CONTAINERD_KNOWN[0] <= c <= CONTAINERD_KNOWN[1]:
+        return "%s: only containerd %s to %s is known" % (
+            names,
+            show(CONTAINERD_KNOWN[0]),
+            show(CONTAINERD_KNOWN[1]),
+        )
+    if k < KUBELET_CRI_V1_FROM and c > CONTAINERD_CRI_V1ALPHA2_UNTIL:
+        return "%s: this kubelet speaks only CRI v1alpha2, which containerd dropped in 2.0" % names
+    if k >= KUBELET_CRI_V1_ONLY_FROM and c < CONTAINERD_CRI_V1_FROM:
+        return "%s: this kubelet speaks only CRI v1, which containerd has from 1.6" % names
+    return _below_minimum(names, k, containerd)
+
+
+def _below_minimum(names: str, kubelet: Version, containerd: Version) -> t.Optional[str]:
+    applicable = [minor for minor in CONTAINERD_MINIMUM if minor <= kubelet]
+    if not applicable:
+        return None
+    oldest = CONTAINERD_MINIMUM[max(applicable)]
+    same_line = [minimum for minimum in oldest if minimum[:2] == containerd[:2]]
+    enough = containerd >= same_line[0] if same_line else containerd >= min(oldest)
+    if enough:
+        return None
+    return "%s: containerd's own table asks for at least %s" % (
+        names,
+        " or ".join(show(minimum) for minimum in oldest),
+    )

@@ -1,0 +1,403 @@
+#!/usr/bin/python
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: carry_images
+short_description: Carry docker's local images into containerd, where the kubelet finds them
+version_added: "0.1.0"
+author:
+  - The homelab.containerd contributors (@homelab)
+description:
+  - Everything that docker has and containerd's namespace C(k8s.io) lacks goes over in one
+    stream, without a file in between.
+  - Tags, repository digests and image IDs are the same afterwards; each image is checked.
+  - Images that no registry has are labelled as pinned, so that the kubelet's image garbage
+    collection leaves them (containerd 1.6.22, 1.7.3 and newer heed the label).
+  - Space is checked before the first byte.
+options:
+  docker_socket:
+    description: The engine's unix socket.
+    type: path
+    default: /var/run/docker.sock
+  containerd_root:
+    description: Where containerd keeps its content and snapshots.
+    type: path
+    default: /var/lib/containerd
+  pin:
+    description: Which images to protect from the kubelet's garbage collection.
+    type: str
+    choices: [never, local_only, all]
+    default: local_only
+  overwrite:
+    description:
+      - Whether a name that stands for another image in containerd is given to docker's image.
+      - Right while docker is what the node runs on; wrong afterwards.
+    type: bool
+    default: false
+  reserve_bytes:
+    description: Bytes that have to stay free on each file system involved.
+    type: int
+    default: 1073741824
+  progress_file:
+    description: Where to write progress. Set by the action plugin.
+    type: path
+attributes:
+  check_mode:
+    description: Says what would be carried and how many bytes, and fails where space is short.
+    support: full
+  diff_mode:
+    description: Shows the references before and after.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Carry all images that containerd lacks
+  homelab.containerd.carry_images:
+    pin: local_only
+"""
+
+RETURN = r"""
+carried:
+  description: The images carried (in check mode, to carry), each with C(id), C(tags), C(bytes).
+  returned: always
+  type: list
+  elements: dict
+tagged:
+  description: References that were added.
+  returned: always
+  type: list
+  elements: str
+pinned:
+  description: References that were labelled as pinned.
+  returned: always
+  type: list
+  elements: str
+kept:
+  description: References that name another image in containerd, left as they are.
+  returned: always
+  type: list
+  elements: str
+dangling:
+  description: IDs of images without a name, which are not carried.
+  returned: always
+  type: list
+  elements: str
+bytes:
+  description: Bytes of the layers to carry, each counted once.
+  returned: always
+  type: int
+streamed_bytes:
+  description: Bytes that went through the stream.
+  returned: always
+  type: int
+seconds:
+  description: How long it took, to a hundredth.
+  returned: always
+  type: float
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+import threading
+import time
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.homelab.containerd.plugins.module_utils import images, node
+from ansible_collections.homelab.containerd.plugins.module_utils.docker_api import (
+    DockerAPI,
+    DockerError,
+)
+
+Image = t.Dict[str, t.Any]
+
+PIN = "io.cri-containerd.pinned"
+#: The stream keeps this many bytes in flight.
+CHUNK = 1 << 20
+#: A prefix for images that have only a digest for a name; it is gone when the module ends.
+TEMPORARY = "homelab-carry.invalid/image"
+
+
+class Carrier:
+    def __init__(self, module: AnsibleModule) -> None:
+        self.params = module.params
+        self.api = DockerAPI(module.params["docker_socket"], timeout=120)
+        self.progress = node.Progress(module.params["progress_file"])
+        self.streamed = 0
+        self._ids: t.Dict[str, str] = {}
+
+    def docker_images(self) -> t.List[Image]:
+        return [
+            {
+                "id": entry["Id"],
+                "tags": [tag for tag in entry.get("RepoTags") or [] if "<none>" not in tag],
+                "digests": [d for d in entry.get("RepoDigests") or [] if "<none>" not in d],
+                "size": entry.get("Size", 0),
+            }
+            for entry in self.api.get("/images/json")
+        ]
+
+    def containerd_ids(self) -> t.Dict[str, str]:
+        """containerd's references and the image ID each stands for."""
+        references = node.containerd_images()
+        for name, entry in references.items():
+            # CRI gives every image a reference that is its ID.
+            if name.startswith("sha256:"):
+                self._ids[entry["digest"]] = name
+        return {name: self._image_id(entry["digest"]) for name, entry in references.items()}
+
+    def _image_id(self, manifest: str) -> str:
+        if manifest not in self._ids:
+            try:
+                config = json.loads(node.ctr("content", "get", manifest)).get("config") or {}
+            except (node.NodeError, ValueError):
+                config = {}
+            self._ids[manifest] = config.get("digest", "")
+        return self._ids[manifest]
+
+    def layer_sizes(self, wanted: t.Sequence[Image]) -> t.Dict[str, int]:
+        """Chain ID to bytes for the layers of these images, as docker's layer store has them."""
+        info = self.api.get("/info")
+        store = "%s/image/%s/layerdb/sha256" % (info["DockerRootDir"], info["Driver"])
+        sizes = {}
+        for image in wanted:
+            details = self.api.get("/images/%s/json" % image["id"])
+            for chain in images.chain_ids(details["RootFS"].get("Layers") or []):
+                text = node.read_text("%s/%s/size" % (store, chain.split(":", 1)[1]))
+                if text is None:
+                    return {entry["id"]: entry["size"] for entry in wanted}  # too much, never less
+                sizes[chain] = int(text)
+        return sizes
+
+    def check_space(self, size: int) -> None:
+        """docker spools the stream once; containerd keeps each layer as a blob and unpacked."""
+        docker_root = self.api.get("/info")["DockerRootDir"]
+        needs: t.Dict[int, t.List[t.Any]] = {}
+        for path, amount in ((docker_root, size), (self.params["containerd_root"], 2 * size)):
+            existing = path
+            while not os.path.isdir(existing):
+                existing = os.path.dirname(existing)
+            entry = needs.setdefault(os.stat(existing).st_dev, [0, existing, []])
+            entry[0] += amount
+            entry[2].append(path)
+        for amount, existing, paths in needs.values():
+            status = os.statvfs(existing)
+            free = status.f_bavail * status.f_frsize
+            if amount + self.params["reserve_bytes"] > free:
+                raise node.NodeError(
+                    "Not enough space to carry the images: %s needs %.1f MB and %.1f MB kept in "
+                    "reserve (carry_images_reserve_bytes), and has %.1f MB free. Remove images "
+                    "that nobody needs (docker image prune) or enlarge the file system; nothing "
+                    "was changed."
+                    % (
+                        " with ".join(paths),
+                        amount / 1e6,
+                        self.params["reserve_bytes"] / 1e6,
+                        free / 1e6,
+                    )
+                )
+
+    def stream(self, names: t.Sequence[str], expected: int, *options: str) -> None:
+        """docker save, straight into ctr images import."""
+        state = {"phase": "docker is packing them"}
+        ended = threading.Event()
+
+        def tell() -> None:
+            while not ended.wait(3):
+                self.progress.say(
+                    "%s: %.0f of about %.0f MB"
+                    % (state["phase"], self.streamed / 1e6, expected / 1e6)
+                )
+
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        try:
+            with tempfile.TemporaryFile() as output:
+                # docker writes its first byte when it has packed the last one.
+                source = self.api.open("GET", "/images/get", {"names": names}, timeout=4 * 3600)
+                words = ["ctr", "-n", node.NAMESPACE, "images", "import"] + list(options) + ["-"]
+                sink = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=output, stderr=output)
+                assert sink.stdin is not None
+                state["phase"] = "streaming"
+                try:
+                    while True:
+                        chunk = source.read(CHUNK)
+                        if not chunk:
+                            break
+                        sink.stdin.write(chunk)
+                        self.streamed += len(chunk)
+                    sink.stdin.close()
+                except BrokenPipeError:
+                    pass  # ctr ended; what it printed says why
+                state["phase"] = "containerd is unpacking them"
+                if sink.wait() != 0:
+                    output.seek(0)
+                    printed = output.read().decode("utf-8", "replace").strip()[-2000:]
+                    raise node.NodeError("%s: %s" % (" ".join(words), printed))
+        finally:
+            ended.set()
+            teller.join()
+
+    def carry(self, wanted: t.Sequence[Image], expected: int) -> None:
+        tagged = [image for image in wanted if image["tags"]]
+        nameless = [image for image in wanted if not image["tags"]]
+        if tagged:
+            self.stream([tag for image in tagged for tag in image["tags"]], expected)
+        if nameless:
+            self.stream(
+                [image["id"] for image in nameless],
+                expected,
+                "--digests",
+                "--base-name",
+                TEMPORARY,
+            )
+
+    def settled_ids(self, wanted: t.Sequence[str]) -> t.Dict[str, str]:
+        """containerd_ids(), once CRI has seen what was imported (it hears of it by event)."""
+        deadline = time.time() + 15
+        while True:
+            present = self.containerd_ids()
+            if set(wanted) <= {name for name in present if name.startswith("sha256:")}:
+                return present
+            if time.time() > deadline:
+                return present
+            time.sleep(0.3)
+
+    def tag(self, image: Image, name: str, present: t.Dict[str, str]) -> None:
+        source = sorted(
+            (ref for ref, image_id in present.items() if image_id == image["id"]),
+            key=lambda ref: ref.startswith("sha256:"),
+        )
+        if not source:
+            raise node.NodeError(
+                "%s was carried, but containerd does not have an image with the ID %s"
+                % (name, image["id"])
+            )
+        node.ctr("images", "tag", "--force", source[0], name)
+
+    def to_pin(self, docker_images: t.Sequence[Image]) -> t.List[str]:
+        mode = self.params["pin"]
+        if mode == "never":
+            return []
+        return [
+            images.normalize(tag)
+            for image in docker_images
+            if mode == "all" or not image["digests"]
+            for tag in image["tags"]
+        ]
+
+
+def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
+    started = time.time()
+    carrier = Carrier(module)
+    docker_images = carrier.docker_images()
+    answers = node.run(["ctr", "version"], check=False).returncode == 0
+    if not answers and not module.check_mode:
+        node.ctr("version")  # says why
+    before = carrier.containerd_ids() if answers else {}
+    plan = images.missing(docker_images, before, module.params["overwrite"])
+    size = sum(carrier.layer_sizes(plan["carry"]).values())
+    if plan["carry"]:
+        carrier.check_space(size)
+    references = node.containerd_images() if answers else {}
+    kept = set(plan["kept"])
+    pins = [
+        name
+        for name in carrier.to_pin(docker_images)
+        if name not in kept
+        and PIN + "=pinned" not in references.get(name, {"labels": []})["labels"]
+    ]
+    result = {
+        "changed": bool(plan["carry"] or plan["tag"] or pins),
+        "carried": [dict(image, bytes=image["size"]) for image in plan["carry"]],
+        "tagged": [name for _image, name in plan["tag"]],
+        "pinned": pins,
+        "kept": plan["kept"],
+        "dangling": plan["dangling"],
+        "bytes": size,
+    }
+    after = sorted(set(before) | {name for _image, name in plan["tag"]})
+    result["diff"] = {
+        "before": "".join(name + "\n" for name in sorted(before)),
+        "after": "".join(name + "\n" for name in after),
+    }
+    if not module.check_mode and result["changed"]:
+        if plan["carry"]:
+            carrier.progress.say(
+                "carrying %d images, %.0f MB of layers" % (len(plan["carry"]), size / 1e6)
+            )
+            carrier.carry(plan["carry"], size)
+        present = carrier.settled_ids([image["id"] for image, _name in plan["tag"]])
+        for image, name in plan["tag"]:
+            if present.get(name) != image["id"]:
+                carrier.tag(image, name, present)
+        for name in [ref for ref in present if ref.startswith(TEMPORARY)]:
+            node.ctr("images", "remove", name)
+        for name in pins:
+            node.ctr("images", "label", name, PIN + "=pinned")
+        verify(carrier, plan["tag"])
+        carrier.progress.say(
+            "%d images carried and checked, %d names, %d pinned"
+            % (len(plan["carry"]), len(plan["tag"]), len(pins))
+        )
+    result.update(streamed_bytes=carrier.streamed, seconds=round(time.time() - started, 2))
+    return result
+
+
+def verify(carrier: Carrier, tagged: t.Sequence[t.Tuple[Image, str]]) -> None:
+    """The same image ID under each name on both sides, or an error that lists the others."""
+    present = carrier.containerd_ids()
+    wrong = [
+        "%s is %s, not %s" % (name, present.get(name, "missing"), image["id"])
+        for image, name in tagged
+        if present.get(name) != image["id"]
+    ]
+    incomplete = [
+        line.split()[0]
+        for line in node.ctr("images", "check", timeout=600).splitlines()[1:]
+        if line.split()
+        and line.split()[0] in {name for _image, name in tagged}
+        and ("incomplete" in line or line.split()[-1] != "true")
+    ]
+    if wrong or incomplete:
+        raise node.NodeError(
+            "Images did not arrive as they left: %s"
+            % "; ".join(wrong + ["%s is not complete" % name for name in incomplete])
+        )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
+            "containerd_root": {"type": "path", "default": "/var/lib/containerd"},
+            "pin": {
+                "type": "str",
+                "choices": ["never", "local_only", "all"],
+                "default": "local_only",
+            },
+            "overwrite": {"type": "bool", "default": False},
+            "reserve_bytes": {"type": "int", "default": 1 << 30},
+            "progress_file": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    progress = node.Progress(module.params["progress_file"])
+    try:
+        result = run_module(module)
+    except (node.NodeError, DockerError) as exc:
+        progress.end()
+        module.fail_json(msg=str(exc))
+    else:
+        progress.end()
+        module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

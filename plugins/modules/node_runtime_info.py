@@ -1,0 +1,448 @@
+#!/usr/bin/python
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_runtime_info
+short_description: Look at everything on a node that a change of container runtime depends on
+version_added: "0.1.0"
+author:
+  - The homelab.containerd contributors (@homelab)
+description:
+  - Returns plain data about the kubelet, docker, containerd, CNI, disks and operating system of
+    a Kubernetes node, in one run.
+  - It changes nothing. Registry credentials in the files it reads are blanked out.
+  - What it cannot find out is V(null) or empty, never a guess; a file that cannot be parsed is
+    returned with the error.
+options:
+  docker_socket:
+    description: The engine's unix socket.
+    type: path
+    default: /var/run/docker.sock
+  kubelet_config:
+    description: The kubelet's configuration file, where its command line does not name one.
+    type: path
+    default: /var/lib/kubelet/config.yaml
+attributes:
+  check_mode:
+    description: It only looks, in check mode as always.
+    support: full
+  diff_mode:
+    description: There is nothing to compare.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Look at the node
+  homelab.containerd.node_runtime_info:
+  register: node
+
+- name: Which runtime does the kubelet use?
+  ansible.builtin.debug:
+    msg: "{{ node.runtime_info.kubelet.runtime }}"
+"""
+
+RETURN = r"""
+runtime_info:
+  description:
+    - What was found. Sizes are in bytes, times are as the program in question prints them.
+  returned: always
+  type: dict
+  contains:
+    os:
+      description: Distribution, kernel, architecture, Python version, cgroup version (1 or 2).
+      type: dict
+    kubernetes:
+      description: Node name, whether this is a control-plane node, paths of kubectl and admin.conf.
+      type: dict
+    kubelet:
+      description:
+        - Version, real command line, flags by name, flag files, text of its configuration file,
+          endpoint, and C(runtime), one of V(dockershim), V(containerd), V(cri-dockerd),
+          V(cri-o), V(unknown) or V(null).
+      type: dict
+    docker:
+      description:
+        - Version, directories, drivers, daemon.json, its systemd dependencies, images, and
+          containers with C(owner) V(kubernetes) or V(user).
+      type: dict
+    containerd:
+      description: Version, configuration text, whether CRI answers, image references in k8s.io.
+      type: dict
+    cni:
+      description: Network configurations and plugin directories.
+      type: dict
+    journal:
+      description: The state of an earlier switch (C(direction), C(state)), or V(null).
+      type: dict
+    disk:
+      description: Free and total bytes and inodes where docker's and containerd's data are.
+      type: dict
+"""
+
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.homelab.containerd.plugins.module_utils import kubelet_flags, node
+from ansible_collections.homelab.containerd.plugins.module_utils.docker_api import (
+    DockerAPI,
+    DockerError,
+)
+
+KUBEADM_FLAGS_FILE = "/var/lib/kubelet/kubeadm-flags.env"
+EXTRA_ARGS_FILES = ("/etc/default/kubelet", "/etc/sysconfig/kubelet")
+CONTAINERD_CONFIG = "/etc/containerd/config.toml"
+
+
+def os_facts() -> t.Dict[str, t.Any]:
+    release = {}
+    for line in (node.read_text("/etc/os-release") or "").splitlines():
+        key, separator, value = line.partition("=")
+        if separator:
+            release[key] = value.strip('"')
+    return {
+        "id": release.get("ID"),
+        "version_id": release.get("VERSION_ID"),
+        "pretty_name": release.get("PRETTY_NAME"),
+        "kernel": platform.release(),
+        "architecture": platform.machine(),
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "cgroup_version": 2 if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else 1,
+        "systemd": os.path.isdir("/run/systemd/system"),
+    }
+
+
+def find_program(*names: str) -> t.Optional[str]:
+    path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/opt/bin"
+    for name in names:
+        found = shutil.which(name, path=path)
+        if found:
+            return found
+    return None
+
+
+def command_line(process_name: str) -> t.Tuple[t.Optional[int], t.List[str]]:
+    """The pid and words of the running program of this name (the first found)."""
+    for entry in sorted((e for e in os.listdir("/proc") if e.isdigit()), key=int):
+        words = (node.read_text("/proc/%s/cmdline" % entry) or "").split("\0")
+        if words and os.path.basename(words[0]) == process_name:
+            return int(entry), [word for word in words if word]
+    return None, []
+
+
+def flags_file(path: str, variable: str) -> t.Dict[str, t.Any]:
+    text = node.read_text(path)
+    words, error = kubelet_flags.read_env(text or "", variable)
+    return {
+        "path": path,
+        "variable": variable,
+        "exists": text is not None,
+        "words": words,
+        "error": error,
+    }
+
+
+def kubelet_runtime(
+    flags: t.Dict[str, str], config_text: str, version: t.Optional[str]
+) -> t.Tuple[t.Optional[str], t.Optional[str]]:
+    """The CRI endpoint the kubelet uses (None for dockershim) and the runtime's name."""
+    endpoint = flags.get("container-runtime-endpoint")
+    in_file = re.search(
+        r"^containerRuntimeEndpoint:[ \t]*[\"']?([^\s\"'#]+)", config_text, re.MULTILINE
+    )
+    if not endpoint and in_file:
+        endpoint = in_file.group(1)
+    minor = re.search(r"v1\.(\d+)", version or "")
+    if flags.get("container-runtime", "docker") == "docker" and minor and int(minor.group(1)) < 24:
+        return None, "dockershim"
+    if not endpoint:
+        return None, "unknown"
+    for name, marker in (
+        ("cri-dockerd", "cri-dockerd"),
+        ("containerd", "containerd"),
+        ("cri-o", "crio"),
+    ):
+        if marker in endpoint:
+            return endpoint, name
+    return endpoint, "unknown"
+
+
+def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
+    binary = find_program("kubelet")
+    pid, words = command_line("kubelet")
+    flags = kubelet_flags.flag_values(words[1:])
+    config_path = flags.get("config", config_path)
+    config_text = node.read_text(config_path)
+    version = None
+    if binary:
+        printed = node.run([binary, "--version"], check=False).stdout
+        match = re.search(r"v\d+\.\d+\.\d+\S*", printed)
+        version = match.group(0) if match else None
+    endpoint, runtime = (
+        kubelet_runtime(flags, config_text or "", version) if words else (None, None)
+    )
+    extra = [flags_file(path, "KUBELET_EXTRA_ARGS") for path in EXTRA_ARGS_FILES]
+    return {
+        "binary": binary,
+        "version": version,
+        "pid": pid,
+        "enabled": node.run(["systemctl", "is-enabled", "kubelet"], check=False).returncode == 0,
+        "command_line": words,
+        "flags": flags,
+        "kubeadm_flags": flags_file(KUBEADM_FLAGS_FILE, "KUBELET_KUBEADM_ARGS"),
+        "extra_args": [found for found in extra if found["exists"]],
+        "config_path": config_path,
+        "config_text": config_text,
+        "endpoint": endpoint,
+        "runtime": runtime,
+    }
+
+
+def without_credentials(value: t.Any) -> t.Any:
+    """Blank out user:password@ in URLs, wherever they are in a JSON value."""
+    if isinstance(value, dict):
+        return {key: without_credentials(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_credentials(item) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"(?<=://)[^/@\s]+@", "***@", value)
+    return value
+
+
+def daemon_json(path: str) -> t.Dict[str, t.Any]:
+    text = node.read_text(path)
+    found = {"path": path, "exists": text is not None, "value": {}, "error": None}
+    if text is not None and text.strip():
+        try:
+            value = json.loads(text)
+            if not isinstance(value, dict):
+                raise ValueError("a JSON object is expected, found %s" % type(value).__name__)
+            found["value"] = without_credentials(value)
+        except ValueError as exc:
+            found["error"] = str(exc)
+    return found
+
+
+def docker_container(api: DockerAPI, listed: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+    labels = listed.get("Labels") or {}
+    kubernetes = any(label.startswith("io.kubernetes.") for label in labels)
+    found = {
+        "id": listed["Id"],
+        "name": (listed.get("Names") or ["/"])[0].lstrip("/"),
+        "image": listed.get("Image"),
+        "image_id": listed.get("ImageID"),
+        "state": listed.get("State"),
+        "owner": "kubernetes" if kubernetes else "user",
+    }
+    if kubernetes:
+        found["type"] = labels.get("io.kubernetes.docker.type")
+        found["pod"] = {
+            key: labels.get("io.kubernetes.pod." + key) for key in ("namespace", "name", "uid")
+        }
+    else:
+        # Only these are few enough to look at one by one, and only of these it matters.
+        try:
+            state = api.get("/containers/%s/json" % listed["Id"])
+        except DockerError:
+            return found  # gone since it was listed
+        found.update(
+            started_at=state["State"].get("StartedAt"),
+            pid=state["State"].get("Pid"),
+            restart_count=state.get("RestartCount"),
+            restart_policy=state.get("HostConfig", {}).get("RestartPolicy", {}).get("Name"),
+        )
+    return found
+
+
+def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
+    binary = find_program("dockerd", "docker")
+    _pid, words = command_line("dockerd")
+    flags = kubelet_flags.flag_values(words[1:])
+    found = {
+        "binary": binary,
+        "active": False,
+        "flags": without_credentials(flags),
+        "daemon_json": daemon_json(flags.get("config-file", "/etc/docker/daemon.json")),
+        "containers": [],
+        "images": [],
+        "stops_with": [],
+        "error": None,
+    }  # type: t.Dict[str, t.Any]
+    if not binary:
+        return found
+    shown = node.run(
+        ["systemctl", "show", "docker.service", "-p", "BindsTo", "-p", "Requires", "-p", "PartOf"],
+        check=False,
+    ).stdout
+    found["stops_with"] = sorted(
+        {
+            line.partition("=")[0]
+            for line in shown.splitlines()
+            if "containerd.service" in line.partition("=")[2].split()
+        }
+    )
+    api = DockerAPI(socket_path)
+    try:
+        info = api.get("/info")
+        listed = api.get("/containers/json", {"all": 1})
+        images = api.get("/images/json", {"all": 0})
+    except (DockerError, ValueError) as exc:
+        found["error"] = str(exc)
+        return found
+    found.update(
+        active=True,
+        version=info.get("ServerVersion"),
+        root_dir=info.get("DockerRootDir"),
+        storage_driver=info.get("Driver"),
+        cgroup_driver=info.get("CgroupDriver"),
+        live_restore=info.get("LiveRestoreEnabled"),
+        containerd_address=flags.get("containerd"),
+        containers=[docker_container(api, entry) for entry in listed],
+        images=[
+            {
+                "id": image["Id"],
+                "tags": [tag for tag in image.get("RepoTags") or [] if tag != "<none>:<none>"],
+                "digests": [
+                    digest
+                    for digest in image.get("RepoDigests") or []
+                    if not digest.startswith("<none>")
+                ],
+                "size": image.get("Size", 0),
+            }
+            for image in images
+        ],
+    )
+    return found
+
+
+def containerd_facts() -> t.Dict[str, t.Any]:
+    binary = find_program("containerd")
+    text = node.read_text(CONTAINERD_CONFIG)
+    if text is not None:
+        text = re.sub(
+            r"(?im)^(\s*\"?(?:password|auth|identitytoken|username)\"?\s*=).*$", r'\1 "***"', text
+        )
+    found = {
+        "binary": binary,
+        "version": None,
+        "active": node.unit_active("containerd.service"),
+        "config_path": CONTAINERD_CONFIG,
+        "config_text": text,
+        "cri_ready": False,
+        "pins_images": False,
+        "images": [],
+    }  # type: t.Dict[str, t.Any]
+    if not binary:
+        return found
+    words = node.run([binary, "--version"], check=False).stdout.split()
+    found["version"] = words[2] if len(words) > 2 else None
+    try:
+        with open(binary, "rb") as stream:
+            # The label is in the program's text from 1.6.22 and 1.7.3 on; distributions
+            # backport, so the program itself is asked rather than a table.
+            found["pins_images"] = b"io.cri-containerd.pinned" in stream.read()
+    except OSError:
+        pass
+    if found["active"]:
+        plugins = node.run(["ctr", "plugins", "list"], check=False).stdout
+        found["cri_ready"] = bool(
+            re.search(r"^io\.containerd\.grpc\.v1\s+cri\s.*\bok\b", plugins, re.M)
+        )
+        images = node.run(["ctr", "-n", node.NAMESPACE, "images", "list", "-q"], check=False).stdout
+        found["images"] = [line for line in images.splitlines() if line]
+    return found
+
+
+def cni_facts(flags: t.Dict[str, str]) -> t.Dict[str, t.Any]:
+    conf_dir = flags.get("cni-conf-dir", "/etc/cni/net.d")
+    configurations = []
+    if os.path.isdir(conf_dir):
+        for name in sorted(os.listdir(conf_dir)):
+            if name.endswith((".conf", ".conflist", ".json")):
+                path = os.path.join(conf_dir, name)
+                entry: t.Dict[str, t.Any] = {"path": path, "types": [], "error": None}
+                try:
+                    value = json.loads(node.read_text(path) or "")
+                    plugins = value.get("plugins") or [value]
+                    entry["types"] = [plugin.get("type") for plugin in plugins]
+                    entry["cni_version"] = value.get("cniVersion")
+                except (ValueError, AttributeError) as exc:
+                    entry["error"] = str(exc)
+                configurations.append(entry)
+    bin_dirs = flags.get("cni-bin-dir", "/opt/cni/bin").split(",")
+    return {
+        "conf_dir": conf_dir,
+        "configurations": configurations,
+        "bin_dirs": bin_dirs,
+        "plugins": sorted(
+            {name for path in bin_dirs if os.path.isdir(path) for name in os.listdir(path)}
+        ),
+    }
+
+
+def disk_facts(path: str) -> t.Dict[str, t.Any]:
+    """Where PATH is or will be: its nearest directory that exists now."""
+    existing = path
+    while not os.path.isdir(existing):
+        existing = os.path.dirname(existing)
+    status = os.statvfs(existing)
+    return {
+        "path": path,
+        "device": os.stat(existing).st_dev,
+        "free_bytes": status.f_bavail * status.f_frsize,
+        "total_bytes": status.f_blocks * status.f_frsize,
+        "free_inodes": status.f_favail,
+    }
+
+
+def journal_facts() -> t.Optional[t.Dict[str, t.Any]]:
+    try:
+        journal = json.loads(node.read_text(node.JOURNAL) or "null")
+        return {key: journal[key] for key in ("direction", "state")} if journal else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
+            "kubelet_config": {"type": "path", "default": "/var/lib/kubelet/config.yaml"},
+        },
+        supports_check_mode=True,
+    )
+    kubelet = kubelet_facts(module.params["kubelet_config"])
+    docker = docker_facts(module.params["docker_socket"])
+    admin_conf = "/etc/kubernetes/admin.conf"
+    facts = {
+        "os": os_facts(),
+        "kubernetes": {
+            "node_name": kubelet["flags"].get("hostname-override") or platform.node().lower(),
+            "control_plane": os.path.exists("/etc/kubernetes/manifests/kube-apiserver.yaml"),
+            "kubectl": find_program("kubectl"),
+            "admin_conf": admin_conf if os.path.exists(admin_conf) else None,
+        },
+        "kubelet": kubelet,
+        "docker": docker,
+        "containerd": containerd_facts(),
+        "cni": cni_facts(kubelet["flags"]),
+        "journal": journal_facts(),
+        "disk": {
+            "docker": disk_facts(docker.get("root_dir") or "/var/lib/docker"),
+            "containerd": disk_facts("/var/lib/containerd"),
+        },
+    }
+    module.exit_json(changed=False, runtime_info=facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,487 @@
+#!/usr/bin/python
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: switch_runtime
+short_description: Switch a node's kubelet between dockershim and containerd, in one go
+version_added: "0.1.0"
+author:
+  - The homelab.containerd contributors (@homelab)
+description:
+  - Stops the kubelet, stops only the containers that Kubernetes owns (with their grace) and
+    gives their addresses back, edits the kubelet's flag files, starts the kubelet, and waits
+    until the API reports the node as Ready on the new runtime.
+  - A journal in C(/var/lib/homelab-containerd/switch.json) is written before each step. A run
+    that finds an unfinished journal (after a crash, a reset, a lost connection) goes on from it.
+  - If the node is not Ready on containerd in time, everything is put back to docker, and the
+    module fails with what happened.
+  - Everything the new runtime needs has to be there before (roles containerd, carry_images).
+  - Containers of your own in docker, and docker itself, are left as they are.
+options:
+  to:
+    description: The runtime to switch to.
+    type: str
+    required: true
+    choices: [containerd, docker]
+  node_name:
+    description: The node's name in the API.
+    type: str
+    required: true
+  ready_timeout:
+    description: Seconds from the start of the kubelet until the API has to report Ready.
+    type: int
+    default: 180
+  grace_seconds:
+    description: The longest grace a pod gets to stop, in seconds, whatever it asks for.
+    type: int
+    default: 30
+  rollback:
+    description: Whether to go back to docker when the node is not Ready on containerd in time.
+    type: bool
+    default: true
+  kubeconfig:
+    description: The kubeconfig with which the node asks for itself.
+    type: path
+    default: /etc/kubernetes/kubelet.conf
+  cni_bin_dirs:
+    description: Where the CNI plugins are that made the pods' network.
+    type: list
+    elements: path
+    default: [/opt/cni/bin]
+  docker_socket:
+    description: The engine's unix socket.
+    type: path
+    default: /var/run/docker.sock
+  progress_file:
+    description: Where to write progress. Set by the action plugin.
+    type: path
+attributes:
+  check_mode:
+    description: Says whether the node would be switched, and shows the flag files' diff.
+    support: full
+  diff_mode:
+    description: Shows the kubelet's flag files before and after.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Switch to containerd
+  homelab.containerd.switch_runtime:
+    to: containerd
+    node_name: node1
+"""
+
+RETURN = r"""
+outage_seconds:
+  description: From the stop of the kubelet until the API reported Ready on the new runtime.
+  returned: when the node was switched
+  type: float
+steps:
+  description: What was done, each with C(name) and C(seconds).
+  returned: when the node was switched
+  type: list
+  elements: dict
+runtime_version:
+  description: The runtime and version that the API reports.
+  returned: when the node was switched
+  type: str
+complaints:
+  description: What CNI plugins said when addresses were given back; it does not matter to the node.
+  returned: when the node was switched
+  type: list
+  elements: str
+rolled_back:
+  description: Whether the node was put back to docker.
+  returned: failure
+  type: bool
+"""
+
+import calendar
+import json
+import os
+import re
+import time
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.homelab.containerd.plugins.module_utils import kubelet_flags, node
+from ansible_collections.homelab.containerd.plugins.module_utils.docker_api import (
+    DockerAPI,
+    DockerError,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils.pods import (
+    ContainerdPods,
+    DockerPods,
+)
+
+KUBEADM_FLAGS = ("/var/lib/kubelet/kubeadm-flags.env", "KUBELET_KUBEADM_ARGS")
+EXTRA_ARGS = (
+    ("/etc/default/kubelet", "KUBELET_EXTRA_ARGS"),
+    ("/etc/sysconfig/kubelet", "KUBELET_EXTRA_ARGS"),
+)
+CONTAINERD_CONFIG = "/etc/containerd/config.toml"
+CONTAINERD_CONFIG_BEFORE = node.STATE_DIR + "/original/config.toml"
+POLL_SECONDS = 0.5
+
+Files = t.Dict[str, t.Optional[str]]
+
+
+class SwitchFailed(Exception):
+    """The node did not come to be Ready; the text says what was seen."""
+
+
+class Journal:
+    """What was done and how to undo it, on disk before it is done."""
+
+    def __init__(self, path: str = node.JOURNAL) -> None:
+        self.path = path
+        text = node.read_text(path)
+        try:
+            self.data: t.Dict[str, t.Any] = json.loads(text) if text else {}
+        except ValueError as exc:
+            raise node.NodeError(
+                "%s cannot be read (%s). Look at the kubelet's flags in %s, move the journal "
+                "away, and run this again." % (path, exc, KUBEADM_FLAGS[0])
+            ) from exc
+
+    @property
+    def unfinished(self) -> t.Optional[str]:
+        """The direction of a switch that was begun and not ended."""
+        return self.data.get("direction") if self.data.get("state") == "running" else None
+
+    def begin(self, direction: str, files_before: Files, files_after: Files) -> None:
+        if direction == "containerd":
+            self.data["files_before"] = files_before
+        self.data["files_after"] = files_after
+        self.data.update(version=1, direction=direction, state="running", steps=[])
+        self.data["began"] = time.time()
+        self.write()
+
+    def step(self, name: str) -> None:
+        self.data["steps"].append({"name": name, "began": time.time()})
+        self.write()
+
+    def finish(self, state: str) -> None:
+        self.data["state"] = state
+        self.data["ended"] = time.time()
+        self.write()
+
+    def write(self) -> None:
+        node.write_text(self.path, json.dumps(self.data, indent=1) + "\n", mode=0o600)
+
+    def timings(self) -> t.List[t.Dict[str, t.Any]]:
+        began = [step["began"] for step in self.data["steps"]] + [self.data["ended"]]
+        return [
+            {"name": step["name"], "seconds": round(began[index + 1] - began[index], 2)}
+            for index, step in enumerate(self.data["steps"])
+        ]
+
+
+def flag_files() -> Files:
+    paths = [path for path, _variable in (KUBEADM_FLAGS,) + EXTRA_ARGS]
+    return {path: node.read_text(path) for path in paths}
+
+
+def edited(files: Files, to: str, kubelet_minor: int) -> Files:
+    """The flag files for the runtime TO; a file that does not exist stays so."""
+    result = dict(files)
+    for path, variable in (KUBEADM_FLAGS,) + EXTRA_ARGS:
+        text = files[path]
+        if text is None:
+            continue
+        words, error = kubelet_flags.read_env(text, variable)
+        if error:
+            raise node.NodeError("%s: %s. Repair the quoting in the file." % (path, error))
+        if path == KUBEADM_FLAGS[0]:
+            if to == "containerd":
+                new = kubelet_flags.to_containerd(words, kubelet_minor)
+            else:
+                new = kubelet_flags.to_dockershim(words)
+        else:
+            new = kubelet_flags.without(
+                words, kubelet_flags.DOCKERSHIM_FLAGS | kubelet_flags.RUNTIME_FLAGS
+            )
+        if new != words:
+            result[path] = kubelet_flags.write_env(text, variable, new)
+    return result
+
+
+def way_back(journal: Journal, now: Files, kubelet_minor: int) -> Files:
+    """The flag files as they were, unless somebody has edited them since: then ours taken out."""
+    before = journal.data.get("files_before") or {}
+    after = journal.data.get("files_after") or {}
+    computed = edited(now, "docker", kubelet_minor)
+    return {
+        path: before[path]
+        if path in before and now[path] in (after.get(path), before[path])
+        else computed[path]
+        for path in now
+    }
+
+
+class Switch:
+    def __init__(self, module: AnsibleModule, journal: Journal, kubelet_minor: int) -> None:
+        self.params = module.params
+        self.journal = journal
+        self.minor = kubelet_minor
+        self.progress = node.Progress(module.params["progress_file"])
+        self.complaints: t.List[str] = []
+        self.docker = DockerPods(self.params["docker_socket"], self.params["cni_bin_dirs"])
+        self.containerd = ContainerdPods(self.params["cni_bin_dirs"])
+
+    def say(self, text: str) -> None:
+        began = self.journal.data.get("began")
+        clock = "%5.1f s  " % (time.time() - began) if began else ""
+        self.progress.say(clock + text)
+
+    def step(self, name: str, text: str) -> None:
+        self.journal.step(name)
+        self.say(text)
+
+    def to_containerd(self, files_after: Files) -> str:
+        self.journal.begin("containerd", flag_files(), files_after)
+        return self.run_containerd()
+
+    def run_containerd(self) -> str:
+        """Every step can be done again, so an unfinished switch is simply run once more."""
+        self.step("stop kubelet", "stopping the kubelet (1 of 4)")
+        node.run(["systemctl", "stop", "kubelet"])
+        self.step("stop pods", "stopping the pods (2 of 4)")
+        self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
+        self.step("edit flags", "turning the kubelet to containerd (3 of 4)")
+        self.write_files(self.journal.data["files_after"])
+        self.step("start kubelet", "starting the kubelet (4 of 4)")
+        started = self.start_kubelet()
+        self.journal.step("wait for Ready")
+        version = self.wait_ready("containerd://", started)
+        self.journal.finish("done")
+        return version
+
+    def to_docker(self) -> str:
+        self.journal.begin("docker", {}, way_back(self.journal, flag_files(), self.minor))
+        self.step("stop kubelet", "stopping the kubelet (1 of 5)")
+        node.run(["systemctl", "stop", "kubelet"])
+        self.step("stop pods", "stopping the pods (2 of 5)")
+        self.complaints += self.containerd.stop(self.params["grace_seconds"], self.say)
+        self.step("start docker", "making sure that docker answers (3 of 5)")
+        self.revive_containerd()
+        self.revive_docker()
+        # Some may still be there, where the switch to containerd broke off early.
+        self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
+        self.step("edit flags", "turning the kubelet to docker (4 of 5)")
+        self.write_files(self.journal.data["files_after"])
+        self.step("start kubelet", "starting the kubelet (5 of 5)")
+        started = self.start_kubelet()
+        self.journal.step("wait for Ready")
+        version = self.wait_ready("docker://", started)
+        self.journal.finish("done")
+        return version
+
+    def write_files(self, files: Files) -> None:
+        for path, text in files.items():
+            if text is not None and text != node.read_text(path):
+                node.write_text(path, text)
+
+    def start_kubelet(self) -> float:
+        started = time.time()
+        node.run(["systemctl", "reset-failed", "kubelet"], check=False)
+        node.run(["systemctl", "start", "kubelet"])
+        return started
+
+    def revive_containerd(self) -> None:
+        """docker runs on containerd too: if ours does not start, its own configuration comes back.
+
+        It is restarted in any case, so that its CRI forgets the pods that were just removed.
+        """
+        node.run(["systemctl", "reset-failed", "containerd"], check=False)
+        if node.run(["systemctl", "restart", "containerd"], check=False).returncode == 0:
+            return
+        before = node.read_text(CONTAINERD_CONFIG_BEFORE)
+        self.say("containerd does not start; putting its configuration back as it was before")
+        if before is not None:
+            node.write_text(CONTAINERD_CONFIG, before)
+        elif os.path.exists(CONTAINERD_CONFIG):
+            os.rename(CONTAINERD_CONFIG, CONTAINERD_CONFIG + ".homelab-broken")
+        node.run(["systemctl", "reset-failed", "containerd"], check=False)
+        node.run(["systemctl", "restart", "containerd"], check=False)
+
+    def revive_docker(self) -> None:
+        node.run(["systemctl", "start", "docker"], check=False, timeout=120)
+        deadline = time.time() + 60
+        while True:
+            try:
+                DockerAPI(self.params["docker_socket"]).get("/info")
+                return
+            except (DockerError, ValueError) as exc:
+                if time.time() > deadline:
+                    raise SwitchFailed(
+                        "docker does not answer: %s\n%s" % (exc, node.journal_tail("docker"))
+                    ) from exc
+            time.sleep(1)
+
+    def wait_ready(self, prefix: str, started: float) -> str:
+        """Wait for Ready as the API reports it, from a status that this kubelet sent."""
+        deadline = started + self.params["ready_timeout"]
+        told = time.time()
+        seen = "the API did not answer"
+        while True:
+            version, seen = self.node_status(prefix, started, seen)
+            if version:
+                self.say("Ready on %s" % version)
+                return version
+            if time.time() > deadline:
+                raise SwitchFailed(
+                    "after %d s: %s\nkubelet's journal:\n%s\ncontainerd's journal:\n%s"
+                    % (
+                        self.params["ready_timeout"],
+                        seen,
+                        node.journal_tail("kubelet"),
+                        node.journal_tail("containerd"),
+                    )
+                )
+            if time.time() - told > 5:
+                told = time.time()
+                self.say("waiting for Ready, %d s left: %s" % (deadline - time.time(), seen))
+            time.sleep(POLL_SECONDS)
+
+    def node_status(self, prefix: str, started: float, seen: str) -> t.Tuple[t.Optional[str], str]:
+        words = ["kubectl", "--kubeconfig", self.params["kubeconfig"], "--request-timeout=3s"]
+        done = node.run(
+            words + ["get", "node", self.params["node_name"], "-o", "json"], timeout=10, check=False
+        )
+        if done.returncode:
+            text = done.stderr.strip().splitlines()
+            return None, text[-1] if text else seen
+        status = json.loads(done.stdout)["status"]
+        version = status.get("nodeInfo", {}).get("containerRuntimeVersion", "")
+        ready = [c for c in status.get("conditions", []) if c["type"] == "Ready"][-1:]
+        if not ready:
+            return None, "the node has no Ready condition"
+        heartbeat = calendar.timegm(
+            time.strptime(ready[0]["lastHeartbeatTime"], "%Y-%m-%dT%H:%M:%SZ")
+        )
+        if not version.startswith(prefix):
+            return None, "the API still reports %s" % version
+        # The API keeps the last word of the old kubelet: only what came after the start counts.
+        if ready[0]["status"] != "True" or heartbeat < int(started):
+            return None, "%s, not Ready: %s" % (version, ready[0].get("message", ""))
+        return version, ""
+
+
+def kubelet_minor() -> int:
+    printed = node.run(["kubelet", "--version"]).stdout
+    match = re.search(r"v1\.(\d+)", printed)
+    if not match:
+        raise node.NodeError("kubelet --version printed %r" % printed)
+    return int(match.group(1))
+
+
+def preconditions(params: t.Dict[str, t.Any]) -> None:
+    """What has to hold before the kubelet is stopped; better a failure than an outage."""
+    plugins = node.run(["ctr", "plugins", "list"]).stdout
+    if not re.search(r"^io\.containerd\.grpc\.v1\s+cri\s.*\bok\b", plugins, re.MULTILINE):
+        raise node.NodeError(
+            "containerd's CRI does not answer on this node, so nothing was changed. Run the role "
+            "containerd first.\n%s" % node.journal_tail("containerd")
+        )
+    if not os.path.exists(params["kubeconfig"]):
+        raise node.NodeError(
+            "There is no %s on this node to ask the API with (kubeconfig); nothing was changed."
+            % params["kubeconfig"]
+        )
+
+
+def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
+    params = module.params
+    target = params["to"]
+    journal = Journal()
+    minor = kubelet_minor()
+    switch = Switch(module, journal, minor)
+    now = flag_files()
+    if target == "containerd":
+        files_after = edited(now, target, minor)
+    else:
+        files_after = way_back(journal, now, minor)
+    if files_after == now and not journal.unfinished:
+        return {"changed": False}
+    diff = [
+        {"before_header": path, "after_header": path, "before": now[path], "after": text}
+        for path, text in files_after.items()
+        if text != now[path]
+    ]
+    if module.check_mode:
+        return {"changed": True, "diff": diff}
+    if journal.unfinished:
+        switch.say("an earlier switch to %s was not finished: going on" % journal.unfinished)
+    rolled_back = False
+    try:
+        if target == "docker":
+            version = switch.to_docker()
+        elif journal.unfinished == "containerd":
+            preconditions(params)
+            version = switch.run_containerd()
+        else:
+            preconditions(params)
+            version = switch.to_containerd(files_after)
+    except (SwitchFailed, node.NodeError, DockerError) as exc:
+        if target != "containerd" or not journal.unfinished or not params["rollback"]:
+            raise
+        switch.say("not Ready on containerd: going back to docker")
+        rolled_back = True
+        try:
+            version = switch.to_docker()
+        except (SwitchFailed, node.NodeError, DockerError) as second:
+            raise SwitchFailed(
+                "Node %s did not get Ready on containerd: %s\nand not on docker either: %s"
+                % (params["node_name"], exc, second)
+            ) from exc
+        journal.finish("rolled_back")
+        module.fail_json(
+            msg="Node %s did not get Ready on containerd and is back on %s, Ready. %s"
+            % (params["node_name"], version, exc),
+            rolled_back=rolled_back,
+            steps=journal.timings(),
+            complaints=switch.complaints,
+        )
+    return {
+        "changed": True,
+        "diff": diff,
+        "runtime_version": version,
+        "outage_seconds": round(journal.data["ended"] - journal.data["began"], 2),
+        "steps": journal.timings(),
+        "complaints": switch.complaints,
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "to": {"type": "str", "required": True, "choices": ["containerd", "docker"]},
+            "node_name": {"type": "str", "required": True},
+            "ready_timeout": {"type": "int", "default": 180},
+            "grace_seconds": {"type": "int", "default": 30},
+            "rollback": {"type": "bool", "default": True},
+            "kubeconfig": {"type": "path", "default": "/etc/kubernetes/kubelet.conf"},
+            "cni_bin_dirs": {"type": "list", "elements": "path", "default": ["/opt/cni/bin"]},
+            "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
+            "progress_file": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    progress = node.Progress(module.params["progress_file"])
+    try:
+        result = run_module(module)
+    except (SwitchFailed, node.NodeError, DockerError) as exc:
+        progress.end()
+        module.fail_json(msg=str(exc))
+    else:
+        progress.end()
+        module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

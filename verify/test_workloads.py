@@ -1,0 +1,172 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What ran before the migration runs again, with its data; what is the owner's was left alone.
+
+before.json, written by the migration before it changed anything, says what there was.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from nodes import Cluster, Node, Settings, full_name, is_ready, probe_pod, stored_images
+
+# Pods of these have names that stay; others' get new names, and may move to other nodes.
+NAMED_OWNERS = ("", "Node", "StatefulSet")
+
+
+def owner_of(api_pod: dict[str, Any]) -> tuple[str, str]:
+    owners = api_pod["metadata"].get("ownerReferences", [])
+    owner = next((owner for owner in owners if owner.get("controller")), None)
+    return (owner["kind"], owner["name"]) if owner else ("", "")
+
+
+def missing(before: dict[str, Any], now: list[dict[str, Any]]) -> list[str]:
+    """The pods that were Ready before and are not now, as sentences."""
+    named = set()
+    counted: Counter[tuple[str, str, str, str]] = Counter()
+    for api_pod in filter(is_ready, now):
+        kind, owner = owner_of(api_pod)
+        namespace = api_pod["metadata"]["namespace"]
+        images = " ".join(sorted(c["image"] for c in api_pod["spec"]["containers"]))
+        named.add((namespace, api_pod["metadata"]["name"]))
+        counted[(namespace, kind, owner, images)] += 1
+    wanted: Counter[tuple[str, str, str, str]] = Counter()
+    sentences = []
+    for old in before["pods"]:
+        kind, owner = (old["owner"]["kind"], old["owner"]["name"]) if old["owner"] else ("", "")
+        # A Job's pod may have done its work meanwhile.
+        if not old["ready"] or kind == "Job":
+            continue
+        if kind in NAMED_OWNERS:
+            if (old["namespace"], old["name"]) not in named:
+                sentences.append(f"pod {old['namespace']}/{old['name']} is not Ready")
+        else:
+            images = " ".join(sorted(c["image"] for c in old["containers"]))
+            wanted[(old["namespace"], kind, owner, images)] += 1
+    for key, count in sorted(wanted.items()):
+        if counted[key] < count:
+            namespace, kind, owner, images = key
+            sentences.append(
+                f"{kind} {namespace}/{owner} ({images}): {counted[key]} of {count} pods are Ready"
+            )
+    return sentences
+
+
+def test_pods_run_again(
+    node: Node, cluster: Cluster, before: dict[str, Any], settings: Settings
+) -> None:
+    assert before["pods"], "before.json names no pod: not even the node's own were recorded"
+    deadline = time.monotonic() + settings.timeout
+    while lost := missing(before, cluster.get("pods --all-namespaces")["items"]):
+        if time.monotonic() > deadline:
+            listed = cluster.run("get pods --all-namespaces --output=wide")
+            node.fail(
+                f"each pod that was Ready before is Ready again after {settings.timeout:.0f} s",
+                "\n".join([*lost, str(listed)]),
+                "kubelet",
+                "containerd",
+            )
+        time.sleep(1)
+
+
+def test_data_is_what_it_was(node: Node, cluster: Cluster, before: dict[str, Any]) -> None:
+    """The commands of verify_probes print in their pods what they printed before."""
+    probes = before.get("probes", [])
+    if not probes:
+        pytest.skip("verify_probes named nothing to compare when this node was migrated")
+    for probe in probes:
+        command = " ".join(map(shlex.quote, probe["command"]))
+        container = f" --container={probe['container']}" if probe.get("container") else ""
+        output = cluster.run(
+            f"exec {probe['pod']} --namespace={probe['namespace']}{container} -- {command}"
+        )
+        node.check(
+            output.rc == 0 and output.stdout.strip() == probe["stdout"].strip(),
+            f"{command} in {probe['namespace']}/{probe['pod']} prints {probe['stdout'].strip()!r}",
+            output,
+            "kubelet",
+        )
+
+
+def test_owners_containers_were_left_alone(
+    node: Node, before: dict[str, Any], settings: Settings
+) -> None:
+    """docker's containers that are not Kubernetes' never stopped."""
+    containers = before["owner_containers"]
+    if not containers:
+        pytest.skip("docker ran no containers of the owner's own")
+    if "masked" in node.run("systemctl is-enabled docker.service").stdout:
+        pytest.skip("docker was retired on this node")
+    for old in containers:
+        output = node.run(f"docker inspect {old['id']}")
+        node.check(output.rc == 0, f"docker has container {old['name']}", output, "docker")
+        found = json.loads(output.stdout)[0]
+        state = found["State"]
+        now = {
+            "running": state["Running"],
+            "started_at": state["StartedAt"],
+            "pid": state["Pid"],
+            "restart_count": found["RestartCount"],
+        }
+        wanted = {"running": True, **{key: old[key] for key in now if key in old}}
+        if settings.node_restarted:
+            wanted = {"running": True}
+        node.check(
+            all(now[key] == value for key, value in wanted.items()),
+            f"container {old['name']} runs as before: {wanted}",
+            now,
+            "docker",
+        )
+
+
+@pytest.fixture
+def local_images(before: dict[str, Any]) -> list[dict[str, Any]]:
+    """The images that only docker had: no registry can give them again."""
+    images = [image for image in before["local_only_images"] if image["tags"]]
+    if not images:
+        pytest.skip("docker had no images of its own")
+    return images
+
+
+def test_local_images_are_in_containerd(node: Node, local_images: list[dict[str, Any]]) -> None:
+    stored = stored_images(node)
+    for image in local_images:
+        # CRI's name for the image ID points where the tag points: it is the same image.
+        target = stored.get(image["id"])
+        for tag in image["tags"]:
+            node.check(
+                target and stored.get(full_name(tag)) == target,
+                f"containerd has {full_name(tag)} with docker's image ID {image['id']}",
+                "\n".join(f"{name} {digest}" for name, digest in sorted(stored.items())),
+                "containerd",
+            )
+
+
+def test_local_images_run(
+    node: Node,
+    cluster: Cluster,
+    node_name: str,
+    namespace: str,
+    probe: tuple[str, ...],
+    token: str,
+    local_images: list[dict[str, Any]],
+) -> None:
+    """A pod runs from each, without a pull."""
+    made = [
+        probe_pod(f"local-{token}-{number}", node_name, image["tags"][0], "Never", probe)
+        for number, image in enumerate(local_images)
+    ]
+    cluster.start(made)
+    try:
+        for item in made:
+            cluster.wait(node, item["metadata"]["name"], "Succeeded")
+    finally:
+        cluster.delete(*(item["metadata"]["name"] for item in made))
