@@ -25,10 +25,57 @@ setup: ## virtual environment and collections
 	@mkdir -p .collections/ansible_collections/homelab
 	@ln -sfn ../../.. .collections/ansible_collections/homelab/containerd
 
+LAB := python3 lab/lab.py
+INVENTORY = $(CACHE)/run/demo/inventory.yml
+
+.PHONY: demo
+demo: setup ## a real dockershim cluster in a container, migrated before your eyes
+	@$(LAB) up --cluster demo --label demo
+	@$(LAB) workloads --cluster demo
+	ansible-playbook -i $(INVENTORY) homelab.containerd.migrate
+	@echo
+	@echo "The cluster is up. A kubectl on it: docker exec -it hc-demo-node1 kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes,pods -A -o wide"
+	@echo "make demo-clean removes it."
+
+.PHONY: demo-clean
+demo-clean: ## remove the demo's containers, volumes and network
+	@$(LAB) down --label demo
+
+# Each stage says how long it took, so that the hour of `make test` can be kept.
+define stage
+	@echo "=== $(1)"; start=$$SECONDS; $(2) && echo "=== $(1): $$((SECONDS - start)) s"
+endef
+
 .PHONY: lint
 lint: setup ## ruff, mypy, yamllint, ansible-lint (production profile)
-	ruff check . && ruff format --check .
-	mypy
+	$(call stage,ruff,ruff check . && ruff format --check .)
+	$(call stage,mypy,mypy)
+	$(call stage,yamllint,yamllint --strict .)
+	$(call stage,ansible-lint,ansible-lint --offline --profile production)
+
+.PHONY: unit
+unit: setup ## unit tests: pure functions against recorded output
+	$(call stage,unit tests,pytest -q tests/unit)
+
+.PHONY: sanity
+sanity: setup ## ansible-test sanity
+	$(call stage,ansible-test sanity,tests/sanity.sh)
+
+.PHONY: lab
+lab: setup ## build what the throwaway cluster is made of
+	$(call stage,lab build,$(LAB) build)
+
+.PHONY: molecule
+molecule: setup lab ## the scenarios on real nodes
+	$(call stage,molecule default,molecule test -s default)
+	$(call stage,molecule rollback,molecule test -s rollback)
 
 .PHONY: test
-test: lint ## everything that fits in an hour
+test: lint unit sanity molecule ## everything that fits in an hour
+
+.PHONY: test-all
+test-all: test ## all of it
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | column -t -s "$$(printf '\t')"

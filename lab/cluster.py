@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-import datetime
 import ipaddress
 import json
 import re
 import shutil
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import images
 from shell import (
@@ -31,7 +32,8 @@ from stages import BUILDKIT, KUBERNETES, Plan
 
 LABEL = "homelab-containerd"
 OWNER = "homelab-containerd-cluster"
-PODS = "10.244.0.0/16"
+PODS = ipaddress.IPv4Network("10.244.0.0/16")
+CONFLIST = "/etc/cni/net.d/10-lab.conflist"
 DNS_METRICS = "http://10.96.0.10:9153/metrics"  # what can be asked without a DNS client
 # Pods, services (10.96.0.0/12) and docker's own bridges stay clear of these.
 CANDIDATES = [f"10.200.{third}.0/24" for third in range(1, 255)]
@@ -258,6 +260,8 @@ class Cluster:
         self.prepare_kubelet(node)
         self.reset(node)
         self.write(node, "/etc/kubernetes/kubeadm.yaml", kubeadm_config(self.name, address))
+        # The first node gets the first block; with its network there at once, it is Ready sooner.
+        self.write(node, CONFLIST, conflist(str(next(PODS.subnets(new_prefix=24)))))
         try:
             self.inside(
                 *(node, "kubeadm", "init", "--config", "/etc/kubernetes/kubeadm.yaml"), timeout=300
@@ -271,7 +275,6 @@ class Cluster:
             *(node, "sh", "-c"),
             "mkdir -p /root/.kube && ln -sf /etc/kubernetes/admin.conf /root/.kube/config",
         )
-        self.write(node, "/etc/cni/net.d/10-lab.conflist", self.conflist("node1"))
         self.write(node, done, "")
 
     def join(self, number: int) -> None:
@@ -281,46 +284,30 @@ class Cluster:
             return
         self.prepare_kubelet(node)
         self.reset(node)
-        command = self.inside(self.control_plane, "kubeadm", "token", "create", "--print-join-command")
+        command = self.inside(
+            self.control_plane, "kubeadm", "token", "create", "--print-join-command"
+        )
         words = [*command.split(), "--cri-socket", "/var/run/dockershim.sock"]
         try:
             self.inside(node, *words, timeout=300)
         except Failure as failure:
             raise Failure(f"{failure}\n{self.journal(node, 'docker', 'kubelet')}") from None
-        self.write(node, "/etc/cni/net.d/10-lab.conflist", self.conflist(f"node{number}"))
+        self.write(node, CONFLIST, conflist(self.pod_block(number)))
         self.write(node, done, "")
 
-    def conflist(self, name: str) -> str:
-        """A bridge with host-local addresses from the node's part of the pod network."""
-        path = "jsonpath={.spec.podCIDR}"
-        cidr = wait_for(
-            f"the pod network of {name}", lambda: self.kubectl("get", "node", name, "-o", path), 60
-        )
-        bridge = {
-            "type": "bridge",
-            "bridge": "cni0",
-            "isGateway": True,
-            "ipMasq": True,
-            "hairpinMode": True,
-            "ipam": {
-                "type": "host-local",
-                "ranges": [[{"subnet": cidr}]],
-                "routes": [{"dst": "0.0.0.0/0"}],
-            },
-        }
-        portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
-        content = {"cniVersion": "0.4.0", "name": "lab", "plugins": [bridge, portmap]}
-        return json.dumps(content, indent=2) + "\n"
+    def pod_block(self, number: int) -> str:
+        """The node's part of the pod network, as the controller manager gave it out."""
+        command = ("get", "node", f"node{number}", "-o", "jsonpath={.spec.podCIDR}")
+        return wait_for(f"the pod network of node{number}", lambda: self.kubectl(*command), 60)
 
     def connect(self, numbers: Sequence[int], address: dict[int, str]) -> None:
         """Routes between the nodes' parts of the pod network; a unit sets them at every start."""
         if len(numbers) < 2:
             return
-        path = "jsonpath={.spec.podCIDR}"
-        cidr = {n: self.kubectl("get", "node", f"node{n}", "-o", path) for n in numbers}
+        block = {number: self.pod_block(number) for number in numbers}
         for number in numbers:
             others = [n for n in numbers if n != number]
-            routes = "".join(f"ip route replace {cidr[n]} via {address[n]}\n" for n in others)
+            routes = "".join(f"ip route replace {block[n]} via {address[n]}\n" for n in others)
             self.write(self.node(number), "/etc/lab-routes", routes)
             self.inside(self.node(number), "systemctl", "restart", "lab-routes.service")
 
@@ -366,7 +353,8 @@ class Cluster:
             wait_for("all pods to be ready", ready, seconds)
         except Failure as failure:
             raise Failure(
-                f"{failure}\n  still: {', '.join(last)}\n{self.journal(self.control_plane, 'kubelet')}\n"
+                f"{failure}\n  still: {', '.join(last)}\n"
+                f"{self.journal(self.control_plane, 'kubelet')}\n"
                 f"  next: docker exec {self.control_plane} kubectl get pods -A -o wide"
             ) from None
 
@@ -385,13 +373,17 @@ class Cluster:
         checksum = Path(f"{tarball}.sha256").read_text(encoding="utf-8").split()[0]
         lines = ["# Written by lab.py up", "all:", "  vars:"]
         for name, value in {
+            # One is root in the node already, and there is no sudo.
+            "ansible_become": "false",
             "ansible_connection": "community.docker.docker",
             "ansible_python_interpreter": "/usr/bin/python3",
-            "buildkit_version": BUILDKIT,
+            "buildkit_version": BUILDKIT.removeprefix("v"),
             "buildkit_url": f"http://mirror.lab:8000/{tarball.name}",
             "buildkit_checksum": f"sha256:{checksum}",
             "verify_base_image": f"{REGISTRY}/base:1",
             "verify_registry_image": f"{REGISTRY}/probe:1",
+            # What it prints has to be the same after the switch: the pod's data.
+            "verify_probes": "[{namespace: home, pod: data-0, command: [cat, /data/marker]}]",
         }.items():
             lines.append(f"    {name}: {value}")
         lines.append("  children:")
@@ -454,14 +446,14 @@ class Cluster:
             f"restart {self.name}",
             [("restart", 12.0 * len(nodes)), ("docker", 5), ("all pods ready", 60)],
         )
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with progress.step("restart"):
             run("docker", "restart", "-t", "60", *nodes)
         with progress.step("docker"):
             for node in nodes:
                 self.wait_engine(node)
         with progress.step("all pods ready"):
-            self.wait_ready(since=now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+            self.wait_ready(since=now)
         progress.done("back")
 
     def down(self) -> None:
@@ -489,13 +481,11 @@ def remove(selector: str, what: str) -> None:
 
 
 def down_label(label: str) -> None:
-    names = output(
-        *("docker", "ps", "-a", "--filter", f"label={LABEL}={label}"),
-        *("--format", f'{{{{.Label "{OWNER}"}}}}'),
-    ) if docker_info() else ""  # fmt: skip
+    if docker_info() is not None:
+        selector = ("--filter", f"label={LABEL}={label}", "--format", f'{{{{.Label "{OWNER}"}}}}')
+        for name in set(output("docker", "ps", "-a", *selector).split()):
+            (CACHE / "run" / name / "inventory.yml").unlink(missing_ok=True)
     remove(f"{LABEL}={label}", f"label {label}")
-    for name in set(names.split()):
-        (CACHE / "run" / name / "inventory.yml").unlink(missing_ok=True)
 
 
 def taken_networks() -> list[ipaddress.IPv4Network]:
@@ -507,11 +497,33 @@ def taken_networks() -> list[ipaddress.IPv4Network]:
         if mask:
             taken.append(ipaddress.IPv4Network((network, bin(mask).count("1")), strict=False))
     for name in output("docker", "network", "ls", "-q").split():
-        for part in json.loads(output("docker", "network", "inspect", name))[0]["IPAM"]["Config"] or []:
-            network = ipaddress.ip_network(part.get("Subnet", "::/128"), strict=False)
-            if isinstance(network, ipaddress.IPv4Network):
-                taken.append(network)
+        shown = run("docker", "network", "inspect", name, check=False)
+        if shown.returncode != 0:
+            continue  # removed in the meantime
+        for part in json.loads(shown.stdout)[0]["IPAM"]["Config"] or []:
+            subnet = ipaddress.ip_network(part.get("Subnet", "::/128"), strict=False)
+            if isinstance(subnet, ipaddress.IPv4Network):
+                taken.append(subnet)
     return taken
+
+
+def conflist(block: str) -> str:
+    """A bridge with host-local addresses from the node's part of the pod network."""
+    bridge = {
+        "type": "bridge",
+        "bridge": "cni0",
+        "isGateway": True,
+        "ipMasq": True,
+        "hairpinMode": True,
+        "ipam": {
+            "type": "host-local",
+            "ranges": [[{"subnet": block}]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+        },
+    }
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
+    content = {"cniVersion": "0.4.0", "name": "lab", "plugins": [bridge, portmap]}
+    return json.dumps(content, indent=2) + "\n"
 
 
 def kubeadm_config(name: str, address: str) -> str:

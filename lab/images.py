@@ -12,9 +12,10 @@ import tarfile
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterable
+from typing import Any
 
 from shell import ARCH, Failure
 
@@ -61,7 +62,7 @@ class Layer:
 
     def __init__(self) -> None:
         self.buffer = io.BytesIO()
-        self.tar = tarfile.open(fileobj=self.buffer, mode="w", format=tarfile.PAX_FORMAT)
+        self.tar = tarfile.TarFile(fileobj=self.buffer, mode="w", format=tarfile.PAX_FORMAT)
         self.seen: set[str] = set()
 
     def _add(self, entry: tarfile.TarInfo, content: bytes = b"") -> None:
@@ -130,9 +131,10 @@ def write_archive(path: Path, images: Iterable[Image]) -> None:
             config = image.config()
             config_name = digest(config)[7:] + ".json"
             put(config_name, config)
-            layer_names = [f"{digest(layer)[7:]}/layer.tar" for layer in image.layers]
-            for name, layer in zip(layer_names, image.layers):
-                put(name, layer)
+            layer_names = []
+            for layer in image.layers:
+                layer_names.append(f"{digest(layer)[7:]}/layer.tar")
+                put(layer_names[-1], layer)
             index.append({"Config": config_name, "RepoTags": [image.name], "Layers": layer_names})
         put("manifest.json", json.dumps(index).encode())
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 import cluster
@@ -33,6 +34,8 @@ def main() -> int:
     which.add_argument("--cluster", default="")
     which.add_argument("--label", default="")
     arguments = parser.parse_args()
+    # A job that is ended from outside stops what it started, as with Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if arguments.verb == "build":
             with lock("build"):

@@ -11,9 +11,10 @@ import platform
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Callable, Iterator, Mapping, Sequence, TypeVar, Union
+from typing import IO, Any, TypeVar
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path(
@@ -28,7 +29,6 @@ ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.
 NO_OVERLAY = {"overlay", "aufs", "nfs", "nfs4", "ecryptfs", "fuse", "vfat"}
 CAP_SYS_RESOURCE = 24
 
-Argument = Union[str, Path]
 Result = TypeVar("Result")
 
 
@@ -45,7 +45,7 @@ def tail(text: str, lines: int = 25) -> str:
 
 
 def run(
-    *command: Argument,
+    *command: str | Path,
     check: bool = True,
     text: str | None = None,
     env: Mapping[str, str] | None = None,
@@ -56,14 +56,13 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program; a failure says what was run, what it printed, and what to do next."""
     words = [str(word) for word in command]
+    source = stdin if stdin is not None or text is not None else subprocess.DEVNULL
     try:
         done = subprocess.run(
             words,
-            # With a file on stdin the bytes go to the program as they are.
-            stdin=stdin if stdin is not None else (None if text is not None else subprocess.DEVNULL),
+            stdin=source,
             input=text,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             encoding="utf-8",
             errors="replace",
             env=dict(env) if env is not None else None,
@@ -83,7 +82,7 @@ def run(
     return done
 
 
-def output(*command: Argument, **options: Any) -> str:
+def output(*command: str | Path, **options: Any) -> str:
     return run(*command, **options).stdout.strip()
 
 
@@ -111,7 +110,9 @@ class Progress:
             yield
         except Failure as failure:
             raise Failure(f"{self.title}: step '{name}' failed: {failure}") from None
-        say(f"{self.title} [{index + 1}/{len(self.steps)}] {name}: {time.monotonic() - start:.1f} s")
+        say(
+            f"{self.title} [{index + 1}/{len(self.steps)}] {name}: {time.monotonic() - start:.1f} s"
+        )
 
     def done(self, result: str) -> None:
         say(f"{self.title}: {result} ({time.monotonic() - self.begun:.1f} s)")
@@ -161,7 +162,9 @@ def apt_install(*packages: str) -> None:
     """Install what is missing, from Debian."""
     if shutil.which("dpkg-query") is None or shutil.which("apt-get") is None:
         raise Failure(f"this is no Debian host: install by hand: {' '.join(packages)}")
-    listed = run("dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *packages, check=False)
+    listed = run(
+        "dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *packages, check=False
+    )
     have = {line.split()[0] for line in listed.stdout.splitlines() if line.endswith(" installed")}
     missing = [package for package in packages if package not in have]
     if not missing:
@@ -200,7 +203,12 @@ def ensure_engine() -> dict[str, Any]:
             start_engine()
         else:
             raise Failure("docker is not running and this is not root: start it, or use root")
-        info = wait_for("docker to answer on this host", docker_info, 60)
+        try:
+            info = wait_for("docker to answer on this host", docker_info, 60)
+        except Failure as failure:
+            log = CACHE / "dockerd.log"
+            said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+            raise Failure(f"{failure}\n  {log}:\n{tail(said)}") from None
     root = info.get("DockerRootDir", "/var/lib/docker")
     kind = file_system(Path(root))
     if kind in NO_OVERLAY or kind.startswith("fuse"):
@@ -217,7 +225,10 @@ def start_engine() -> None:
     say(f"starting dockerd on this host (log: {log})")
     for leftover in (Path("/var/run/docker.pid"), Path("/run/docker/containerd/containerd.pid")):
         # A pid file of a daemon that is gone stops the next one, if the number was given again.
-        if leftover.exists() and not Path("/proc", leftover.read_text().strip() or "0", "exe").exists():
+        if (
+            leftover.exists()
+            and not Path("/proc", leftover.read_text().strip() or "0", "exe").exists()
+        ):
             leftover.unlink()
     with open(log, "ab") as file:
         subprocess.Popen(

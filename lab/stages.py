@@ -19,14 +19,19 @@ import re
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Callable
 
 import images
 from images import Image, Layer
 from shell import ARCH, HERE, LAB, Failure, Progress, apt_install, ensure_engine, output, run, say
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
 
 KUBERNETES = "v1.23.17"  # the last minor with dockershim
 BUILDKIT = "v0.34.2"
@@ -46,18 +51,18 @@ KUBE_BINARIES = {  # usual seconds, the first in the list compiles what all shar
     "kube-controller-manager": 40,
 }
 # The modules of Kubernetes with types that the API server describes (+k8s:openapi-gen).
-OPENAPI_MODULES = (
+OPENAPI_MODULES = words(
     "kubernetes api apimachinery apiextensions-apiserver apiserver client-go cloud-provider"
     " component-base controller-manager kube-aggregator kube-controller-manager kube-proxy"
     " kube-scheduler kubelet metrics pod-security-admission"
-).split()
-NODE_PACKAGES = (
+)
+NODE_PACKAGES = words(
     "systemd systemd-sysv dbus docker.io containerd runc containernetworking-plugins"
     " docker-registry iproute2 iptables conntrack ebtables ethtool socat kmod mount procps"
     " curl ca-certificates python3 python3-apt apt-utils iputils-ping less psmisc"
-).split()
+)
 # The userland of the images: iptables for kube-proxy, etcd, busybox for the workloads.
-USERLAND_PACKAGES = "iptables conntrack kmod ipset etcd-server busybox-static libc6".split()
+USERLAND_PACKAGES = words("iptables conntrack kmod ipset etcd-server busybox-static libc6")
 
 
 @dataclass
@@ -127,7 +132,7 @@ def files(*names: str) -> str:
 # --- Go -------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def modern_go() -> Path:
     """A Go that can follow the `go` line of a go.mod: older ones fetch that toolchain."""
     for candidate in (shutil.which("go"), "/usr/local/go/bin/go"):
@@ -232,7 +237,11 @@ def make_openapi(target: Path, old_go: Path) -> None:
         *("-p", "k8s.io/kubernetes/pkg/generated/openapi", "-O", "zz_generated.openapi"),
         *("-h", header, "-r", target / "violations", "--output-base", target / "generated"),
         cwd=HERE / "go" / "kubernetes",
-        env={**os.environ, "PATH": f"{old_go}:{os.environ.get('PATH', '')}", "GOFLAGS": "-mod=readonly"},
+        env={
+            **os.environ,
+            "PATH": f"{old_go}:{os.environ.get('PATH', '')}",
+            "GOFLAGS": "-mod=readonly",
+        },
     )
     made = target / "generated/k8s.io/kubernetes/pkg/generated/openapi/zz_generated.openapi.go"
     made.rename(target / made.name)
@@ -350,9 +359,7 @@ def make_kube_images(target: Path, binaries: dict[str, Path], userland: Path) ->
 
     skip = ("usr/share/", "var/lib/", "var/cache/", "etc/init.d/", "etc/default/", "usr/bin/etcd",
             "usr/lib/systemd", "lib/systemd", "lib/modprobe.d", "bin/busybox")  # fmt: skip
-    base = images.filtered(
-        userland / "userland.tar", lambda entry: not entry.name.startswith(skip)
-    )
+    base = images.filtered(userland / "userland.tar", lambda entry: not entry.name.startswith(skip))
     # Packages are only unpacked here: what their scripts would have linked.
     links = Layer()
     for name in ("iptables", "iptables-save", "iptables-restore"):
@@ -451,14 +458,16 @@ def make_node(target: Path, rootfs: Path, binaries: dict[str, Path], image: str)
         wants = f"etc/systemd/system/multi-user.target.wants/{unit}.service"
         layer.link(wants, f"/lib/systemd/system/{unit}.service")
     # What makes no sense in a container, or would act on the host's hardware.
-    masked = """systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket
+    masked = words(
+        """systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket
         systemd-udev-trigger.service systemd-modules-load.service systemd-logind.service
         getty.target console-getty.service getty-static.service apt-daily.timer
         apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service
         fstrim.timer systemd-resolved.service systemd-timesyncd.service docker-registry.service
         sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount
         dev-hugepages.mount dev-mqueue.mount systemd-remount-fs.service systemd-firstboot.service
-        proc-sys-fs-binfmt_misc.automount systemd-binfmt.service""".split()
+        proc-sys-fs-binfmt_misc.automount systemd-binfmt.service"""
+    )
     for unit in masked:
         layer.link(f"etc/systemd/system/{unit}", "/dev/null")
     replaced = {"etc/hostname", "etc/machine-id", "etc/docker/daemon.json", "usr/sbin/policy-rc.d"}
@@ -536,7 +545,10 @@ class Plan:
                 *(files(f"go/{name}"), self.old_go.key, source(make_go_main)),
             )
         self.buildkit = Stage(
-            "buildkit", 170, make_buildkit, [go_code, files("go/buildkit"), BUILDKIT, source(make_buildkit)]
+            "buildkit",
+            170,
+            make_buildkit,
+            [go_code, files("go/buildkit"), BUILDKIT, source(make_buildkit)],
         )
         self.containerd = Stage(
             "containerd",
@@ -544,9 +556,7 @@ class Plan:
             make_containerd,
             [go_code, files("go/containerd"), CONTAINERD, source(make_containerd, write_tarball)],
         )
-        self.rootfs = Stage(
-            "rootfs", 55, make_rootfs, [suite, *NODE_PACKAGES, source(make_rootfs)]
-        )
+        self.rootfs = Stage("rootfs", 55, make_rootfs, [suite, *NODE_PACKAGES, source(make_rootfs)])
         self.userland = Stage(
             "userland", 15, make_userland, [suite, *USERLAND_PACKAGES, source(make_userland)]
         )
@@ -577,7 +587,10 @@ class Plan:
             lambda target: make_node(target, self.rootfs.path, paths, self.node.image),
             [
                 self.rootfs.key,
-                *(self.binaries[name].key for name in ("kubelet", "kubeadm", "kubectl", "runc-wrapper")),
+                *(
+                    self.binaries[name].key
+                    for name in ("kubelet", "kubeadm", "kubectl", "runc-wrapper")
+                ),
                 files("node"),
                 source(images.Layer, make_node),
             ],

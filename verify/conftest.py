@@ -20,11 +20,17 @@ from nodes import STATE_DIR, Cluster, Node, Settings, flags, forget_image, full_
 from testinfra.host import Host
 from testinfra.utils.ansible_runner import AnsibleRunner
 
+ORDER = ("test_runtime", "test_workloads", "test_cri", "test_builds")
 PROBES = (("buildctl", "--version"), ("kubeadm", "version"), ("kubectl", "version", "--client"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--results", help="write each test's outcome to this file, as JSON")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What the rest stands on comes first."""
+    items.sort(key=lambda item: ORDER.index(item.path.stem))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

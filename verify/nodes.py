@@ -111,8 +111,9 @@ class Node:
         for unit in units:
             unit = shlex.quote(unit)
             state = self.run(f"systemctl is-active {unit}").stdout.strip()
-            tail = self.run(f"journalctl --no-pager --output=cat --lines=25 --unit={unit}").stdout
-            lines += [f"--- {unit} is {state}; the end of its journal:", tail.rstrip()]
+            tail = self.run(f"journalctl --no-pager --output=cat --lines=8 --unit={unit}").stdout
+            lines.append(f"--- {unit} is {state}; the end of its journal:")
+            lines += [line[:200] for line in tail.splitlines()]
         pytest.fail("\n".join(lines), pytrace=False)
 
     def check(self, condition: object, expected: str, got: object, *units: str) -> None:
@@ -183,7 +184,8 @@ class Cluster:
             phase = pod["status"].get("phase")
             if phase in phases and (phase != "Running" or is_ready(pod)):
                 return pod
-            if time.monotonic() > deadline or phase in ("Succeeded", "Failed"):
+            hopeless = phase in ("Succeeded", "Failed") or "ErrImageNeverPull" in json.dumps(pod)
+            if time.monotonic() > deadline or hopeless:
                 described = self.run(f"describe pod {name} --namespace={namespace}")
                 logs = self.run(f"logs {name} --namespace={namespace} --tail=20")
                 wanted = " or ".join(phases)
@@ -192,7 +194,7 @@ class Cluster:
 
     def delete(self, *names: str) -> None:
         namespace = self.settings.namespace
-        self.run(f"delete pod {' '.join(names)} --namespace={namespace} --now --ignore-not-found")
+        self.run(f"delete pod {' '.join(names)} --namespace={namespace} --now --wait=false")
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
@@ -201,9 +203,9 @@ def is_ready(pod: dict[str, Any]) -> bool:
 
 
 def pod(
-    name: str, node_name: str, image: str, policy: str, command: Sequence[str]
+    name: str, node_name: str, images: Sequence[str], policy: str, command: Sequence[str]
 ) -> dict[str, Any]:
-    """A pod pinned to a node."""
+    """A pod pinned to a node, with a container of each image."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -218,25 +220,26 @@ def pod(
             "enableServiceLinks": False,
             "containers": [
                 {
-                    "name": "main",
+                    "name": f"c{number}",
                     "image": image,
                     "imagePullPolicy": policy,
                     "command": list(command),
                 }
+                for number, image in enumerate(images)
             ],
         },
     }
 
 
 def probe_pod(
-    name: str, node_name: str, image: str, policy: str, probe: Sequence[str]
+    name: str, node_name: str, images: Sequence[str], policy: str, probe: Sequence[str]
 ) -> dict[str, Any]:
-    """A pod that runs a program of the node in an image, and ends."""
+    """A pod that runs a program of the node in each image, and ends."""
     path, *arguments = probe
-    made = pod(name, node_name, image, policy, ["/homelab-containerd-probe", *arguments])
-    made["spec"]["containers"][0]["volumeMounts"] = [
-        {"name": "probe", "mountPath": "/homelab-containerd-probe", "readOnly": True}
-    ]
+    made = pod(name, node_name, images, policy, ["/homelab-containerd-probe", *arguments])
+    mount = {"name": "probe", "mountPath": "/homelab-containerd-probe", "readOnly": True}
+    for container in made["spec"]["containers"]:
+        container["volumeMounts"] = [mount]
     made["spec"]["volumes"] = [{"name": "probe", "hostPath": {"path": path, "type": "File"}}]
     return made
 

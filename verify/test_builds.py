@@ -23,8 +23,8 @@ RUN --mount=type=cache,id=homelab-containerd-verify-{token},target=/cache \
 echo "{token} earlier rounds: $(cat /cache/rounds 2>/dev/null)" && \
 echo "$ROUND" >>/cache/rounds && echo "built-{token}-$ROUND" >/built
 FROM {base}
-COPY --from=build /built /built
-CMD ["cat", "/built"]
+COPY --from=build /built /built-{token}
+CMD ["cat", "/built-{token}"]
 """
 
 
@@ -36,15 +36,21 @@ class Builds:
         self.buildctl = buildctl
         self.directory = directory
         self.image = f"docker.io/homelab-containerd/verify:{token}"
+        self.rounds: set[int] = set()
+
+    def name(self, round_: int) -> str:
+        """The image of a round. (The old one under a tag that moves would be left without.)"""
+        return f"{self.image}-{round_}"
 
     def build(self, round_: int) -> Output:
         """Build for a round: the step RUN depends on it, and on nothing else that changes."""
         directory = shlex.quote(self.directory)
+        self.rounds.add(round_)
         output = self.node.run(
             f"{self.buildctl} build --progress=plain --frontend=dockerfile.v0"
             f" --local=context={directory} --local=dockerfile={directory}"
             f" --opt=build-arg:ROUND={round_} --opt=image-resolve-mode=local"
-            f" --output=type=image,name={self.image},unpack=true,compression=uncompressed"
+            f" --output=type=image,name={self.name(round_)},unpack=true,compression=uncompressed"
         )
         self.node.check(output.rc == 0, "a build that succeeds", output, "buildkit", "containerd")
         return output
@@ -69,8 +75,10 @@ def builds(
         made.build(1)
         yield made
     finally:
-        forget_image(node, made.image)
-        node.run(f"{buildkit} prune --filter=description~={token}")
+        for round_ in made.rounds:
+            forget_image(node, made.name(round_))
+        # All: steps count as shared, and would be spared. The token is in each step's description.
+        node.run(f"{buildkit} prune --all --filter=description~={token}")
 
 
 def test_socket(node: Node, buildkit: str, settings: Settings) -> None:
@@ -139,8 +147,7 @@ def test_pod_runs_what_was_built(
     builds.build(3)
     name = f"built-{token}"
     # Its own command, as the Dockerfile has it.
-    made = pod(name, node_name, builds.image, "Never", [])
-    cluster.start([made])
+    cluster.start([pod(name, node_name, [builds.name(3)], "Never", [])])
     try:
         cluster.wait(node, name, "Succeeded")
         output = cluster.run(f"logs {name} --namespace={namespace}")

@@ -49,7 +49,7 @@ def server(
         f"mkdir /tmp/www && echo served-{token} >/tmp/www/token && echo logged-{token} && "
         "exec httpd -f -p 8080 -h /tmp/www"
     )
-    cluster.start([pod(name, node_name, base_image, "IfNotPresent", ["sh", "-c", script])])
+    cluster.start([pod(name, node_name, [base_image], "IfNotPresent", ["sh", "-c", script])])
     try:
         yield cluster.wait(node, name, "Running")
     finally:
@@ -67,7 +67,7 @@ def test_logs(
 def test_log_file_is_cri(node: Node, namespace: str, server: dict[str, Any], token: str) -> None:
     """Collectors find the line in CRI's format, in a file and not a link to docker's JSON."""
     name, uid = server["metadata"]["name"], server["metadata"]["uid"]
-    path = f"/var/log/pods/{namespace}_{name}_{uid}/main/0.log"
+    path = f"/var/log/pods/{namespace}_{name}_{uid}/c0/0.log"
     output = node.run(f"test ! -L {path} && cat {path}")
     node.check(f" stdout F logged-{token}" in output.stdout, "a log line as CRI has it", output)
 
@@ -116,7 +116,7 @@ def test_pull_from_the_registry(
         pytest.skip("verify_registry_image is not set")
     was_there = full_name(image) in stored_images(node)
     name = f"pull-{token}"
-    cluster.start([probe_pod(name, node_name, image, "Always", probe)])
+    cluster.start([probe_pod(name, node_name, [image], "Always", probe)])
     try:
         cluster.wait(node, name, "Succeeded")
         events = cluster.kubectl(

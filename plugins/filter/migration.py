@@ -113,7 +113,6 @@ class FilterModule:
             "containerd_config": containerd_config,
             "containerd_config_version": _config_version,
             "before_snapshot": cluster.before_snapshot,
-            "pods_not_ready": cluster.pods_not_ready,
             "kubelet_configmaps_out_of_step": kubelet_configmaps_out_of_step,
             "hosts_toml": registries.hosts_toml,
         }

@@ -17,30 +17,40 @@ def _ready(pod: Object) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-def pods_not_ready(pods: Object) -> t.List[str]:
-    """namespace/name and the reason of each pod that should run and does not.
+def pod_name(pod: Object) -> str:
+    return "%s/%s" % (pod["metadata"]["namespace"], pod["metadata"]["name"])
 
-    A pod that has ended (Succeeded, Failed) or is being deleted is not waited for.
+
+def pods_not_ready(pods: Object, runtime: str = "") -> t.List[t.Dict[str, str]]:
+    """{"name": namespace/name, "phase", "reason"} of each pod that should be ready and is not.
+
+    pods: kubectl get pods -o json. A pod that has ended (Succeeded, Failed) or is being deleted
+    does not count. runtime: what the IDs of its containers have to begin with ("containerd://");
+    the API shows a pod as it was until the kubelet says otherwise, so without this a pod that
+    was stopped a moment ago still counts as ready.
     """
     waiting = []
     for pod in pods["items"]:
         status = pod.get("status", {})
         ended = status.get("phase") in ("Succeeded", "Failed")
-        if ended or pod["metadata"].get("deletionTimestamp") or _ready(pod):
+        containers = status.get("containerStatuses") or []
+        fresh = all((entry.get("containerID") or "").startswith(runtime) for entry in containers)
+        if ended or pod["metadata"].get("deletionTimestamp") or (_ready(pod) and fresh):
             continue
+        states = [container.get("state") or {} for container in containers]
         reasons = [
-            state["reason"]
-            for container in status.get("containerStatuses") or []
-            for state in (container.get("state") or {}).values()
-            if state and state.get("reason")
+            kind["reason"] for state in states for kind in state.values() if kind.get("reason")
         ]
+        # The phase is the last one reported: after a restart of the node it says Running while
+        # the containers are still to come.
+        running = fresh and bool(states) and all("running" in state for state in states)
+        phase = status.get("phase", "Unknown")
         waiting.append(
-            "%s/%s: %s"
-            % (
-                pod["metadata"]["namespace"],
-                pod["metadata"]["name"],
-                ", ".join(reasons) or status.get("phase", "unknown"),
-            )
+            {
+                "name": pod_name(pod),
+                "phase": "Pending" if phase == "Running" and not running else phase,
+                "reason": ", ".join(reasons) or "not ready yet",
+            }
         )
     return waiting
 

@@ -4,8 +4,7 @@
 
 """Stop what Kubernetes runs on a node, on docker or on containerd, and nothing else.
 
-Both classes do the same in the same order: the workloads with their own grace, then the control
-plane (which the workloads may still have needed), then addresses and sandboxes.
+Both classes do the same in the same order: containers with their grace, addresses, sandboxes.
 """
 
 from __future__ import annotations
@@ -96,15 +95,11 @@ class DockerPods:
     def stop(self, longest_grace: int, say: Say) -> t.List[str]:
         """Stop them all; returns complaints that do not matter to the switch."""
         containers = self._running("container")
-        workloads = [entry for entry in containers if not is_control_plane(entry["Labels"])]
-        rest = [entry for entry in containers if is_control_plane(entry["Labels"])]
-        for what, group in (("workload", workloads), ("control-plane", rest)):
-            if group:
-                say("stopping %d %s containers on docker" % (len(group), what))
-            in_parallel(
-                lambda entry: self.api.stop(entry["Id"], grace_of(entry["Labels"], longest_grace)),
-                group,
-            )
+        say("stopping %d containers on docker" % len(containers))
+        in_parallel(
+            lambda entry: self.api.stop(entry["Id"], grace_of(entry["Labels"], longest_grace)),
+            containers,
+        )
         sandboxes = self._sandboxes()
         complaints = _release(
             sandboxes, lambda found: sandboxes[found["containerId"]], self.bin_dirs
@@ -152,11 +147,10 @@ class ContainerdPods:
             if entry["labels"].get("io.cri-containerd.kind") == "sandbox"
         }
         running = [entry for identity, entry in containers.items() if identity not in sandboxes]
-        workloads = [entry for entry in running if not is_control_plane(entry["labels"])]
-        rest = [entry for entry in running if is_control_plane(entry["labels"])]
         say("stopping %d containers on containerd" % len(running))
-        _terminate(workloads, longest_grace)
-        _terminate(rest, CONTROL_PLANE_GRACE)
+        in_parallel(
+            lambda entry: _terminate([entry], grace_of(entry["labels"], longest_grace)), running
+        )
         complaints = _release(sandboxes, _first_netns, self.bin_dirs)
         _terminate([containers[identity] for identity in sandboxes], 0)
         in_parallel(_remove, containers)

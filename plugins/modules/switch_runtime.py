@@ -35,6 +35,12 @@ options:
     description: Seconds from the start of the kubelet until the API has to report Ready.
     type: int
     default: 180
+  pods_timeout:
+    description:
+      - Seconds from then on until every pod of the node that was ready before has to be ready.
+      - A pod that is not leaves the node on the new runtime, and the module fails and names it.
+    type: int
+    default: 300
   grace_seconds:
     description: The longest grace a pod gets to stop, in seconds, whatever it asks for.
     type: int
@@ -80,6 +86,14 @@ outage_seconds:
   description: From the stop of the kubelet until the API reported Ready on the new runtime.
   returned: when the node was switched
   type: float
+running_seconds:
+  description: From the stop of the kubelet until all pods were Running, as the API reported them.
+  returned: when the node was switched
+  type: float
+pods_ready_seconds:
+  description: From the stop of the kubelet until all pods were Ready.
+  returned: when the node was switched
+  type: float
 steps:
   description: What was done, each with C(name) and C(seconds).
   returned: when the node was switched
@@ -108,7 +122,7 @@ import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.homelab.containerd.plugins.module_utils import kubelet_flags, node
+from ansible_collections.homelab.containerd.plugins.module_utils import cluster, kubelet_flags, node
 from ansible_collections.homelab.containerd.plugins.module_utils.docker_api import (
     DockerAPI,
     DockerError,
@@ -126,6 +140,10 @@ EXTRA_ARGS = (
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 CONTAINERD_CONFIG_BEFORE = node.STATE_DIR + "/original/config.toml"
 POLL_SECONDS = 0.5
+#: The kubelet's first status often says "PLEG is not healthy: pleg has yet to be successful", and
+#: the next one comes after nodeStatusUpdateFrequency, 10 s by default. So it is started with 1 s,
+#: and the flag is gone from the file as soon as the kubelet has read it.
+FIRST_STATUS = "--node-status-update-frequency=1s"
 
 Files = t.Dict[str, t.Optional[str]]
 
@@ -248,14 +266,12 @@ class Switch:
 
     def run_containerd(self) -> str:
         """Every step can be done again, so an unfinished switch is simply run once more."""
-        self.step("stop kubelet", "stopping the kubelet (1 of 4)")
+        self.step("stop kubelet", "stopping the kubelet (1 of 3)")
         node.run(["systemctl", "stop", "kubelet"])
-        self.step("stop pods", "stopping the pods (2 of 4)")
+        self.step("stop pods", "stopping the pods (2 of 3)")
         self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
-        self.step("edit flags", "turning the kubelet to containerd (3 of 4)")
-        self.write_files(self.journal.data["files_after"])
-        self.step("start kubelet", "starting the kubelet (4 of 4)")
-        started = self.start_kubelet()
+        self.step("start kubelet", "starting the kubelet on containerd (3 of 3)")
+        started = self.start_kubelet(self.journal.data["files_after"])
         self.journal.step("wait for Ready")
         version = self.wait_ready("containerd://", started)
         self.journal.finish("done")
@@ -263,19 +279,17 @@ class Switch:
 
     def to_docker(self) -> str:
         self.journal.begin("docker", {}, way_back(self.journal, flag_files(), self.minor))
-        self.step("stop kubelet", "stopping the kubelet (1 of 5)")
+        self.step("stop kubelet", "stopping the kubelet (1 of 4)")
         node.run(["systemctl", "stop", "kubelet"])
-        self.step("stop pods", "stopping the pods (2 of 5)")
+        self.step("stop pods", "stopping the pods (2 of 4)")
         self.complaints += self.containerd.stop(self.params["grace_seconds"], self.say)
-        self.step("start docker", "making sure that docker answers (3 of 5)")
+        self.step("start docker", "making sure that docker answers (3 of 4)")
         self.revive_containerd()
         self.revive_docker()
         # Some may still be there, where the switch to containerd broke off early.
         self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
-        self.step("edit flags", "turning the kubelet to docker (4 of 5)")
-        self.write_files(self.journal.data["files_after"])
-        self.step("start kubelet", "starting the kubelet (5 of 5)")
-        started = self.start_kubelet()
+        self.step("start kubelet", "starting the kubelet on docker (4 of 4)")
+        started = self.start_kubelet(self.journal.data["files_after"])
         self.journal.step("wait for Ready")
         version = self.wait_ready("docker://", started)
         self.journal.finish("done")
@@ -286,10 +300,16 @@ class Switch:
             if text is not None and text != node.read_text(path):
                 node.write_text(path, text)
 
-    def start_kubelet(self) -> float:
+    def start_kubelet(self, files: Files) -> float:
+        """Start it on these flag files, and return when that was."""
+        path, variable = KUBEADM_FLAGS
+        words, _error = kubelet_flags.read_env(files[path] or "", variable)
+        first = kubelet_flags.write_env(files[path] or "", variable, words + [FIRST_STATUS])
+        self.write_files(dict(files, **{path: first}))
         started = time.time()
         node.run(["systemctl", "reset-failed", "kubelet"], check=False)
         node.run(["systemctl", "start", "kubelet"])
+        self.write_files(files)
         return started
 
     def revive_containerd(self) -> None:
@@ -327,9 +347,8 @@ class Switch:
         """Wait for Ready as the API reports it, from a status that this kubelet sent."""
         deadline = started + self.params["ready_timeout"]
         told = time.time()
-        seen = "the API did not answer"
         while True:
-            version, seen = self.node_status(prefix, started, seen)
+            version, seen = self.node_status(prefix, started)
             if version:
                 self.say("Ready on %s" % version)
                 return version
@@ -348,15 +367,19 @@ class Switch:
                 self.say("waiting for Ready, %d s left: %s" % (deadline - time.time(), seen))
             time.sleep(POLL_SECONDS)
 
-    def node_status(self, prefix: str, started: float, seen: str) -> t.Tuple[t.Optional[str], str]:
-        words = ["kubectl", "--kubeconfig", self.params["kubeconfig"], "--request-timeout=3s"]
-        done = node.run(
-            words + ["get", "node", self.params["node_name"], "-o", "json"], timeout=10, check=False
-        )
-        if done.returncode:
-            text = done.stderr.strip().splitlines()
-            return None, text[-1] if text else seen
-        status = json.loads(done.stdout)["status"]
+    def kubectl(self, *words: str) -> t.Tuple[t.Any, str]:
+        """The JSON that kubectl gets, or None and the last line of its complaint."""
+        base = ["kubectl", "--kubeconfig", self.params["kubeconfig"], "--request-timeout=3s", "get"]
+        done = node.run(base + list(words) + ["-o", "json"], timeout=10, check=False)
+        if done.returncode == 0:
+            return json.loads(done.stdout), ""
+        return None, (done.stderr.strip().splitlines() or ["the API did not answer"])[-1]
+
+    def node_status(self, prefix: str, started: float) -> t.Tuple[t.Optional[str], str]:
+        found, complaint = self.kubectl("node", self.params["node_name"])
+        if found is None:
+            return None, complaint
+        status = found["status"]
         version = status.get("nodeInfo", {}).get("containerRuntimeVersion", "")
         ready = [c for c in status.get("conditions", []) if c["type"] == "Ready"][-1:]
         if not ready:
@@ -370,6 +393,51 @@ class Switch:
         if ready[0]["status"] != "True" or heartbeat < int(started):
             return None, "%s, not Ready: %s" % (version, ready[0].get("message", ""))
         return version, ""
+
+    def pods(self) -> t.Tuple[t.Any, str]:
+        # The node authorizer lets a kubelet list the pods that are bound to it.
+        return self.kubectl(
+            "pods",
+            "--all-namespaces",
+            "--field-selector",
+            "spec.nodeName=" + self.params["node_name"],
+        )
+
+    def wait_pods(
+        self, runtime: str, waited_for: t.Optional[t.Container[str]]
+    ) -> t.Dict[str, float]:
+        """Wait until the pods that were ready before are so again (None: all of them)."""
+        began = self.journal.data["began"]
+        deadline = time.time() + self.params["pods_timeout"]
+        told = 0.0
+        seconds: t.Dict[str, float] = {}
+        while True:
+            found, complaint = self.pods()
+            if found is not None:
+                late = cluster.pods_not_ready(found, runtime)
+                late = [pod for pod in late if waited_for is None or pod["name"] in waited_for]
+                now = round(time.time() - began, 2)
+                if not [pod for pod in late if pod["phase"] != "Running"]:
+                    seconds.setdefault("running_seconds", now)
+                if not late:
+                    self.say("all %d pods are ready" % len(found["items"]))
+                    return dict(seconds, pods_ready_seconds=now)
+                complaint = ", ".join("%(name)s (%(reason)s)" % pod for pod in late)
+                text = "%d of %d pods are ready, waiting for %s" % (
+                    len(found["items"]) - len(late),
+                    len(found["items"]),
+                    ", ".join(pod["name"] for pod in late[:4]) + (", …" if late[4:] else ""),
+                )
+                if time.time() - told > 3:
+                    told = time.time()
+                    self.say(text)
+            if time.time() > deadline:
+                raise SwitchFailed(
+                    "The node is Ready, but after %d s some of its pods are not: %s. Look at "
+                    "kubectl describe pod; the playbook rollback goes back to docker."
+                    % (self.params["pods_timeout"], complaint)
+                )
+            time.sleep(POLL_SECONDS)
 
 
 def kubelet_minor() -> int:
@@ -417,7 +485,12 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
         return {"changed": True, "diff": diff}
     if journal.unfinished:
         switch.say("an earlier switch to %s was not finished: going on" % journal.unfinished)
-    rolled_back = False
+    before, _complaint = switch.pods()
+    waited_for = None
+    if before is not None and not journal.unfinished:
+        late = {pod["name"] for pod in cluster.pods_not_ready(before)}
+        names = {cluster.pod_name(pod) for pod in before["items"]}
+        waited_for = names - late
     try:
         if target == "docker":
             version = switch.to_docker()
@@ -431,7 +504,6 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
         if target != "containerd" or not journal.unfinished or not params["rollback"]:
             raise
         switch.say("not Ready on containerd: going back to docker")
-        rolled_back = True
         try:
             version = switch.to_docker()
         except (SwitchFailed, node.NodeError, DockerError) as second:
@@ -443,11 +515,11 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
         module.fail_json(
             msg="Node %s did not get Ready on containerd and is back on %s, Ready. %s"
             % (params["node_name"], version, exc),
-            rolled_back=rolled_back,
+            rolled_back=True,
             steps=journal.timings(),
             complaints=switch.complaints,
         )
-    return {
+    result = {
         "changed": True,
         "diff": diff,
         "runtime_version": version,
@@ -455,6 +527,8 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
         "steps": journal.timings(),
         "complaints": switch.complaints,
     }
+    result.update(switch.wait_pods(version.split("//")[0] + "//", waited_for))
+    return result
 
 
 def main() -> None:
@@ -463,6 +537,7 @@ def main() -> None:
             "to": {"type": "str", "required": True, "choices": ["containerd", "docker"]},
             "node_name": {"type": "str", "required": True},
             "ready_timeout": {"type": "int", "default": 180},
+            "pods_timeout": {"type": "int", "default": 300},
             "grace_seconds": {"type": "int", "default": 30},
             "rollback": {"type": "bool", "default": True},
             "kubeconfig": {"type": "path", "default": "/etc/kubernetes/kubelet.conf"},
