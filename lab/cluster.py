@@ -448,7 +448,8 @@ class Cluster:
         )
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with progress.step("restart"):
-            run("docker", "restart", "-t", "60", *nodes)
+            # The API server may take a minute to end; a reboot would not wait for ever either.
+            run("docker", "restart", "-t", "30", *nodes)
         with progress.step("docker"):
             for node in nodes:
                 self.wait_engine(node)

@@ -41,7 +41,7 @@ def say(text: str) -> None:
 
 
 def tail(text: str, lines: int = 25) -> str:
-    return "\n".join("    " + line for line in text.strip().splitlines()[-lines:])
+    return "\n".join("    " + line[:300] for line in text.strip().splitlines()[-lines:])
 
 
 def run(
@@ -216,7 +216,23 @@ def ensure_engine() -> dict[str, Any]:
             f"{root} is on {kind}, which cannot carry overlay2 inside a node's volumes\n"
             "  next: put docker's data-root on ext4 or xfs (daemon.json: data-root)"
         )
+    raise_inotify_limit()
     return info
+
+
+def raise_inotify_limit() -> None:
+    """All nodes share root's inotify instances: with the kernel's 128, the CRI plugin of the
+    fourth or fifth node fails to load ("failed to create fsnotify watcher: too many open files").
+    """
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    try:
+        if int(limit.read_text(encoding="ascii")) < 1024:
+            limit.write_text("1024", encoding="ascii")
+    except OSError:
+        print(
+            "note: fs.inotify.max_user_instances cannot be raised here; few nodes at once will do",
+            flush=True,
+        )
 
 
 def start_engine() -> None:

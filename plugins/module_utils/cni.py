@@ -78,7 +78,11 @@ def release(attachment: t.Dict[str, t.Any], netns: str, bin_dirs: t.Sequence[str
         "CNI_PATH": ":".join(bin_dirs),
         "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin",
     }
-    for plugin, request in delete_requests(attachment):
+    try:
+        requests = delete_requests(attachment)
+    except (AttributeError, KeyError, ValueError) as exc:
+        return ["%s: %s" % (attachment["path"], exc)]
+    for plugin, request in requests:
         programs = [os.path.join(directory, plugin) for directory in bin_dirs]
         program = next((path for path in programs if os.path.exists(path)), None)
         if program is None:

@@ -26,8 +26,21 @@ Mapping = t.MutableMapping[str, t.Any]
 
 def problem(document: t.Mapping[str, t.Any]) -> t.Optional[str]:
     """Why our settings cannot be merged into this config without losing the owner's, or None."""
+    for key, attribute in (("plugins", "items"), ("disabled_plugins", "append")):
+        if key in document and not hasattr(document[key], attribute):
+            return "%s is of the wrong type (%s)" % (key, type(document[key]).__name__)
     version = document.get("version", 1)
     plugins = document.get("plugins") or {}
+    short = [
+        str(name)
+        for name in document.get("disabled_plugins") or []
+        if "." not in str(name) and name not in CRI_PLUGINS
+    ]
+    if version == 1 and short:
+        return (
+            "it is of version 1 and names plugins in its short form (disabled_plugins: %s), which "
+            "later versions refuse; write io.containerd.x.vN.name" % ", ".join(short)
+        )
     if version == 1 and plugins:
         return (
             "it is of version 1 and configures plugins (%s); rewrite it as version 2 "
@@ -47,8 +60,9 @@ def merge_settings(document: Mapping, settings: t.Dict[str, t.Any]) -> None:
     """Set what the kubelet needs, in place, and leave everything else as it is.
 
     settings: config_version (of the installed containerd), cgroup_driver ("systemd" |
-    "cgroupfs"), sandbox_image, certs_dir, cni_bin_dirs (list), cni_conf_dir, overrides (nested
-    dict, merged last). Raises ValueError as problem() says.
+    "cgroupfs"), sandbox_image, config_path (directories with a hosts.toml for each registry,
+    separated by colons), cni_bin_dirs (list), cni_conf_dir, overrides (nested dict, merged last).
+    Raises ValueError as problem() says.
     """
     trouble = problem(document)
     if trouble:
@@ -85,7 +99,7 @@ def _cri_v2(settings: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
     return {
         "io.containerd.grpc.v1.cri": {
             "sandbox_image": settings["sandbox_image"],
-            "registry": {"config_path": settings["certs_dir"]},
+            "registry": {"config_path": settings["config_path"]},
             "cni": {
                 # One directory is all that version 2 can say.
                 "bin_dir": settings["cni_bin_dirs"][0],
@@ -100,17 +114,20 @@ def _cri_v3(settings: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
     return {
         "io.containerd.cri.v1.images": {
             "pinned_images": {"sandbox": settings["sandbox_image"]},
-            "registry": {"config_path": settings["certs_dir"]},
+            "registry": {"config_path": settings["config_path"]},
         },
         "io.containerd.cri.v1.runtime": {
-            # bin_dirs came with 2.1; bin_dir is understood by every 2.x.
-            "cni": {
-                "bin_dir": settings["cni_bin_dirs"][0],
-                "conf_dir": settings["cni_conf_dir"],
-            },
+            "cni": dict(_cni_bin_dirs(settings), conf_dir=settings["cni_conf_dir"]),
             "containerd": _runtimes(settings),
         },
     }
+
+
+def _cni_bin_dirs(settings: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+    # containerd 2.4 ignores bin_dir, and 2.0 does not know bin_dirs yet.
+    if settings["config_version"] >= 4:
+        return {"bin_dirs": settings["cni_bin_dirs"]}
+    return {"bin_dir": settings["cni_bin_dirs"][0]}
 
 
 def _merge(into: Mapping, new: t.Mapping[str, t.Any]) -> None:

@@ -118,7 +118,9 @@ def read_env(text: str, variable: str) -> t.Tuple[t.List[str], t.Optional[str]]:
 def write_env(text: str, variable: str, words: t.Sequence[str]) -> str:
     """The environment file with VARIABLE set to these words and every other line as it was."""
     # systemd splits the expanded value at white space and honours quotes while doing so.
-    quoted = [shlex.quote(word) if re.search(r"\s", word) else word for word in words]
+    quoted = [
+        shlex.quote(word) if not word or re.search(r"[\s'\"\\]", word) else word for word in words
+    ]
     value = " ".join(quoted).replace("\\", "\\\\").replace('"', '\\"')
     assignment = '%s="%s"' % (variable, value)
     lines = []

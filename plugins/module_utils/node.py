@@ -34,7 +34,9 @@ def run(
             list(words),
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            text=True,
+            encoding="utf-8",
+            # A journal may hold anything.
+            errors="replace",
             timeout=timeout,
             env=env,
         )
@@ -114,7 +116,7 @@ def containerd_images() -> t.Dict[str, t.Dict[str, t.Any]]:
 class Progress:
     """What a module is doing now, as JSON lines in a file that the action plugin reads.
 
-    Each line is {"time": epoch seconds, "text": sentence}.
+    Each line is {"time": epoch seconds, "text": sentence, "pid": of the module}.
     """
 
     def __init__(self, path: t.Optional[str]) -> None:
@@ -122,9 +124,10 @@ class Progress:
         self.started = time.time()
 
     def say(self, text: str) -> None:
+        line = {"time": round(time.time(), 1), "text": text, "pid": os.getpid()}
         if self.path:
             with open(self.path, "a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"time": round(time.time(), 1), "text": text}) + "\n")
+                stream.write(json.dumps(line) + "\n")
 
     def end(self) -> None:
         """The last line: the result is about to be there."""

@@ -67,7 +67,8 @@ def decide(
 
     facts: runtime_info of node_runtime_info. wishes: {"containerd_version": the one to install
     where there is none or "containerd_install" says so, "containerd_install": "keep" | "package" |
-    "docker_repository" | "tarball", "node": inventory name, "overrides": [blocker codes]}.
+    "docker_repository" | "tarball", "node": inventory name, "registries": those that the owner
+    names, before docker's of the same host, "overrides": [blocker codes]}.
     kubelet_config: the kubelet's config file, parsed. errors: {"kubelet_config": …,
     "containerd_config": …} where these could not be parsed.
     """
@@ -82,8 +83,12 @@ def decide(
     containerd_text = containerd["version"] if keep else wishes.get("containerd_version")
     containerd_version = version_rules.parse_version(containerd_text)
     translated = registries.from_daemon_json(docker["daemon_json"]["value"])
+    named = list(wishes.get("registries") or [])
+    named_hosts = {registry["host"] for registry in named}
+    # A switch that broke off has stopped the kubelet: it is gone on with, not assessed anew.
+    unfinished = (facts.get("journal") or {}).get("state") == "running"
 
-    _check_kubernetes(found, facts)
+    _check_kubernetes(found, facts, unfinished)
     if kubelet_version and containerd_version:
         problem = version_rules.pair_problem(kubelet_version, containerd_version)
         if problem:
@@ -128,7 +133,8 @@ def decide(
     return {
         "node": found.node,
         "node_name": facts["kubernetes"]["node_name"],
-        "state": "done" if runtime == "containerd" else "migrate",
+        "state": "done" if runtime == "containerd" and not unfinished else "migrate",
+        "unfinished": unfinished,
         "ours": facts.get("journal") is not None,
         "runtime": runtime,
         "kubelet_version": kubelet["version"],
@@ -143,7 +149,8 @@ def decide(
         "sandbox_image": _sandbox_image(facts),
         "cni_bin_dirs": facts["cni"]["bin_dirs"],
         "cni_conf_dir": facts["cni"]["conf_dir"],
-        "registries": translated["registries"],
+        "registries": named
+        + [entry for entry in translated["registries"] if entry["host"] not in named_hosts],
         "steps": _steps(facts, keep, containerd_text) if runtime == "dockershim" else [],
         "warnings": found.warnings,
         "blockers": blockers,
@@ -151,7 +158,7 @@ def decide(
     }
 
 
-def _check_kubernetes(found: _Findings, facts: Facts) -> None:
+def _check_kubernetes(found: _Findings, facts: Facts, unfinished: bool) -> None:
     kubelet = facts["kubelet"]
     if not facts["os"]["systemd"]:
         found.add("HC112", "systemd does not run this machine", "Only systemd nodes are supported.")
@@ -163,7 +170,9 @@ def _check_kubernetes(found: _Findings, facts: Facts) -> None:
             key="kubelet",
         )
         return
-    if kubelet["runtime"] is None:
+    if unfinished:
+        pass
+    elif kubelet["runtime"] is None:
         found.add(
             "HC101",
             "The kubelet is installed but does not run, so its runtime cannot be known",
@@ -225,8 +234,8 @@ def _check_docker(found: _Findings, facts: Facts, driver: str) -> None:
             "HC109",
             "docker.service is bound to containerd.service (%s): configuring containerd would "
             "restart every container" % ", ".join(docker["stops_with"]),
-            "Override it: systemctl edit docker.service, an empty %s= in [Unit]."
-            % docker["stops_with"][0],
+            "Take it out of the unit (systemctl edit --full docker.service; Wants= may stay): a "
+            "drop-in cannot reset a dependency.",
             file="docker.service",
             key=docker["stops_with"][0],
             value="containerd.service",
@@ -269,8 +278,9 @@ def _check_network(found: _Findings, facts: Facts) -> None:
     if plugin != "cni" or not usable:
         found.add(
             "HC111",
-            "Pods get their network from %s, which only dockershim can do"
-            % ("docker" if plugin in (None, "") else plugin if plugin != "cni" else "nowhere"),
+            "Pods get their network from %s, which only dockershim can do" % (plugin or "docker")
+            if plugin != "cni"
+            else "There is no usable CNI configuration",
             "Install a CNI network (flannel, Calico, …) before the switch.",
             file=facts["cni"]["conf_dir"],
             key="--network-plugin",
@@ -293,10 +303,11 @@ def _warn(found: _Findings, facts: Facts, translated: t.Dict[str, t.Any]) -> Non
     if local and not facts["containerd"]["pins_images"]:
         found.add(
             "HC202",
-            "%d images are in no registry, and this containerd cannot protect them from the "
-            "kubelet's image garbage collection" % len(local),
-            "Push them to a registry, or choose containerd 1.6.22, 1.7.3 or newer; docker keeps "
-            "its copy, and a run of carry_images brings a collected image back.",
+            "%d images are in no registry, and this containerd does not know pinned images: the "
+            "kubelet's garbage collection may remove them, and a timer on the node brings them "
+            "back from docker" % len(local),
+            "Push them to a registry, or choose containerd 1.6.22, 1.7.3 or newer, before docker "
+            "is retired.",
             key="images",
             value=", ".join(tag for image in local for tag in image["tags"]),
         )

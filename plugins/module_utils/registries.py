@@ -23,15 +23,14 @@ def from_daemon_json(daemon: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
     insecure-registries: neither containerd nor BuildKit can express a network, the hosts in it
     have to be named.
     """
-    registries = []
-    unmatched = []
-    insecure = [str(entry) for entry in daemon.get("insecure-registries") or []]
-    for entry in insecure:
-        host = entry.split("://", 1)[-1].rstrip("/")
-        if "/" in host:
-            unmatched.append(host)
-        elif host:
-            registries.append({"host": host, "insecure": True, "mirrors": []})
+    entries = [str(entry) for entry in daemon.get("insecure-registries") or []]
+    hosts = list(dict.fromkeys(entry.split("://", 1)[-1].rstrip("/") for entry in entries))
+    unmatched = [host for host in hosts if "/" in host]
+    registries = [
+        {"host": host, "insecure": True, "mirrors": []}
+        for host in hosts
+        if host and "/" not in host
+    ]
     mirrors = [str(mirror).rstrip("/") for mirror in daemon.get("registry-mirrors") or []]
     if mirrors:
         registries.append({"host": DOCKER_HUB, "insecure": False, "mirrors": mirrors})

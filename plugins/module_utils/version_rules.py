@@ -91,7 +91,7 @@ def _below_minimum(names: str, kubelet: Version, containerd: Version) -> t.Optio
         return None
     oldest = CONTAINERD_MINIMUM[max(applicable)]
     same_line = [minimum for minimum in oldest if minimum[:2] == containerd[:2]]
-    enough = containerd >= same_line[0] if same_line else containerd >= min(oldest)
+    enough = containerd >= same_line[0] if same_line else containerd[:2] > max(oldest)[:2]
     if enough:
         return None
     return "%s: containerd's own table asks for at least %s" % (

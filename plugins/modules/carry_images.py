@@ -76,6 +76,13 @@ pinned:
   returned: always
   type: list
   elements: str
+protected:
+  description:
+    - Images that were to be protected, each with C(name) in containerd, C(docker_name) and C(id),
+      whether or not this containerd heeds the label.
+  returned: always
+  type: list
+  elements: dict
 kept:
   description: References that name another image in containerd, left as they are.
   returned: always
@@ -100,6 +107,7 @@ seconds:
   type: float
 """
 
+import http.client
 import json
 import os
 import subprocess
@@ -235,6 +243,10 @@ class Carrier:
                     sink.stdin.close()
                 except BrokenPipeError:
                     pass  # ctr ended; what it printed says why
+                except (OSError, http.client.HTTPException) as exc:
+                    sink.kill()
+                    sink.wait()
+                    raise DockerError("docker broke off while it sent the images: %s" % exc)
                 state["phase"] = "containerd is unpacking them"
                 if sink.wait() != 0:
                     output.seek(0)
@@ -281,12 +293,12 @@ class Carrier:
             )
         node.ctr("images", "tag", "--force", source[0], name)
 
-    def to_pin(self, docker_images: t.Sequence[Image]) -> t.List[str]:
+    def to_pin(self, docker_images: t.Sequence[Image]) -> t.List[t.Dict[str, str]]:
         mode = self.params["pin"]
         if mode == "never":
             return []
         return [
-            images.normalize(tag)
+            {"name": images.normalize(tag), "docker_name": tag, "id": image["id"]}
             for image in docker_images
             if mode == "all" or not image["digests"]
             for tag in image["tags"]
@@ -306,18 +318,20 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
     if plan["carry"]:
         carrier.check_space(size)
     references = node.containerd_images() if answers else {}
-    kept = set(plan["kept"])
+    protected = [
+        entry for entry in carrier.to_pin(docker_images) if entry["name"] not in plan["kept"]
+    ]
     pins = [
-        name
-        for name in carrier.to_pin(docker_images)
-        if name not in kept
-        and PIN + "=pinned" not in references.get(name, {"labels": []})["labels"]
+        entry["name"]
+        for entry in protected
+        if PIN + "=pinned" not in references.get(entry["name"], {"labels": []})["labels"]
     ]
     result = {
         "changed": bool(plan["carry"] or plan["tag"] or pins),
         "carried": [dict(image, bytes=image["size"]) for image in plan["carry"]],
         "tagged": [name for _image, name in plan["tag"]],
         "pinned": pins,
+        "protected": protected,
         "kept": plan["kept"],
         "dangling": plan["dangling"],
         "bytes": size,

@@ -76,7 +76,7 @@ runtime_info:
       description: Network configurations and plugin directories.
       type: dict
     journal:
-      description: The state of an earlier switch (C(direction), C(state)), or V(null).
+      description: C(direction), C(state) and C(flags_before) of an earlier switch, or V(null).
       type: dict
     disk:
       description: Free and total bytes and inodes where docker's and containerd's data are.
@@ -208,13 +208,18 @@ def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
 
 
 def without_credentials(value: t.Any) -> t.Any:
-    """Blank out user:password@ in URLs, wherever they are in a JSON value."""
+    """Blank out user:password@ in URLs and values of telling keys, anywhere in a JSON value."""
     if isinstance(value, dict):
-        return {key: without_credentials(item) for key, item in value.items()}
+        return {
+            key: "***"
+            if isinstance(item, str) and re.search(r"(?i)token|password|secret", key)
+            else without_credentials(item)
+            for key, item in value.items()
+        }
     if isinstance(value, list):
         return [without_credentials(item) for item in value]
     if isinstance(value, str):
-        return re.sub(r"(?<=://)[^/@\s]+@", "***@", value)
+        return re.sub(r"(?<=://)[^/\s]*@", "***@", value)
     return value
 
 
@@ -226,6 +231,9 @@ def daemon_json(path: str) -> t.Dict[str, t.Any]:
             value = json.loads(text)
             if not isinstance(value, dict):
                 raise ValueError("a JSON object is expected, found %s" % type(value).__name__)
+            for key in ("insecure-registries", "registry-mirrors"):
+                if not isinstance(value.get(key) or [], list):
+                    raise ValueError("%s: a list is expected" % key)
             found["value"] = without_credentials(value)
         except ValueError as exc:
             found["error"] = str(exc)
@@ -278,6 +286,7 @@ def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
         "error": None,
     }  # type: t.Dict[str, t.Any]
     if not binary:
+        found["error"] = "there is no dockerd on this node"
         return found
     shown = node.run(
         ["systemctl", "show", "docker.service", "-p", "BindsTo", "-p", "Requires", "-p", "PartOf"],
@@ -405,10 +414,19 @@ def disk_facts(path: str) -> t.Dict[str, t.Any]:
 
 
 def journal_facts() -> t.Optional[t.Dict[str, t.Any]]:
+    """What an earlier switch wrote, with the flags that the kubelet had before it."""
     try:
         journal = json.loads(node.read_text(node.JOURNAL) or "null")
-        return {key: journal[key] for key in ("direction", "state")} if journal else None
-    except (ValueError, KeyError, TypeError):
+        if not journal:
+            return None
+        before = (journal.get("files_before") or {}).get(KUBEADM_FLAGS_FILE)
+        words, _error = kubelet_flags.read_env(before or "", "KUBELET_KUBEADM_ARGS")
+        return {
+            "direction": journal["direction"],
+            "state": journal["state"],
+            "flags_before": kubelet_flags.flag_values(words),
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -421,6 +439,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     kubelet = kubelet_facts(module.params["kubelet_config"])
+    journal = journal_facts()
     docker = docker_facts(module.params["docker_socket"])
     admin_conf = "/etc/kubernetes/admin.conf"
     facts = {
@@ -434,8 +453,9 @@ def main() -> None:
         "kubelet": kubelet,
         "docker": docker,
         "containerd": containerd_facts(),
-        "cni": cni_facts(kubelet["flags"]),
-        "journal": journal_facts(),
+        # The switch takes dockershim's CNI flags away; the directories stay where they were.
+        "cni": cni_facts(dict((journal or {}).get("flags_before", {}), **kubelet["flags"])),
+        "journal": journal,
         "disk": {
             "docker": disk_facts(docker.get("root_dir") or "/var/lib/docker"),
             "containerd": disk_facts("/var/lib/containerd"),

@@ -160,6 +160,8 @@ class Journal:
         text = node.read_text(path)
         try:
             self.data: t.Dict[str, t.Any] = json.loads(text) if text else {}
+            if not isinstance(self.data, dict):
+                raise ValueError("a JSON object is expected")
         except ValueError as exc:
             raise node.NodeError(
                 "%s cannot be read (%s). Look at the kubelet's flags in %s, move the journal "
@@ -215,6 +217,8 @@ def edited(files: Files, to: str, kubelet_minor: int) -> Files:
         if error:
             raise node.NodeError("%s: %s. Repair the quoting in the file." % (path, error))
         if path == KUBEADM_FLAGS[0]:
+            # A start that broke off may have left it.
+            words = [word for word in words if word != FIRST_STATUS]
             if to == "containerd":
                 new = kubelet_flags.to_containerd(words, kubelet_minor)
             else:
@@ -223,9 +227,16 @@ def edited(files: Files, to: str, kubelet_minor: int) -> Files:
             new = kubelet_flags.without(
                 words, kubelet_flags.DOCKERSHIM_FLAGS | kubelet_flags.RUNTIME_FLAGS
             )
-        if new != words:
+        if new != kubelet_flags.read_env(text, variable)[0]:
             result[path] = kubelet_flags.write_env(text, variable, new)
     return result
+
+
+def with_first_status(text: t.Optional[str]) -> str:
+    """kubeadm's flag file as it is for the moment of the kubelet's start."""
+    variable = KUBEADM_FLAGS[1]
+    words, _error = kubelet_flags.read_env(text or "", variable)
+    return kubelet_flags.write_env(text or "", variable, words + [FIRST_STATUS])
 
 
 def way_back(journal: Journal, now: Files, kubelet_minor: int) -> Files:
@@ -233,12 +244,11 @@ def way_back(journal: Journal, now: Files, kubelet_minor: int) -> Files:
     before = journal.data.get("files_before") or {}
     after = journal.data.get("files_after") or {}
     computed = edited(now, "docker", kubelet_minor)
-    return {
-        path: before[path]
-        if path in before and now[path] in (after.get(path), before[path])
-        else computed[path]
-        for path in now
-    }
+    result = {}
+    for path, text in now.items():
+        ours = [before.get(path), after.get(path), with_first_status(after.get(path))]
+        result[path] = before[path] if path in before and text in ours else computed[path]
+    return result
 
 
 class Switch:
@@ -261,7 +271,10 @@ class Switch:
         self.say(text)
 
     def to_containerd(self, files_after: Files) -> str:
-        self.journal.begin("containerd", flag_files(), files_after)
+        now = flag_files()
+        # A way back that broke off early has left containerd's flags: they are not what was before.
+        before = self.journal.data.get("files_before") if now == files_after else None
+        self.journal.begin("containerd", before or now, files_after)
         return self.run_containerd()
 
     def run_containerd(self) -> str:
@@ -303,9 +316,7 @@ class Switch:
     def start_kubelet(self, files: Files) -> float:
         """Start it on these flag files, and return when that was."""
         path, variable = KUBEADM_FLAGS
-        words, _error = kubelet_flags.read_env(files[path] or "", variable)
-        first = kubelet_flags.write_env(files[path] or "", variable, words + [FIRST_STATUS])
-        self.write_files(dict(files, **{path: first}))
+        self.write_files(dict(files, **{path: with_first_status(files[path])}))
         started = time.time()
         node.run(["systemctl", "reset-failed", "kubelet"], check=False)
         node.run(["systemctl", "start", "kubelet"])
@@ -500,13 +511,13 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
         else:
             preconditions(params)
             version = switch.to_containerd(files_after)
-    except (SwitchFailed, node.NodeError, DockerError) as exc:
+    except Exception as exc:  # whatever it is, the node has to come back
         if target != "containerd" or not journal.unfinished or not params["rollback"]:
             raise
         switch.say("not Ready on containerd: going back to docker")
         try:
             version = switch.to_docker()
-        except (SwitchFailed, node.NodeError, DockerError) as second:
+        except Exception as second:
             raise SwitchFailed(
                 "Node %s did not get Ready on containerd: %s\nand not on docker either: %s"
                 % (params["node_name"], exc, second)

@@ -79,12 +79,14 @@ class WatchedAction(ActionBase):
         seen = 0
         last_status = last_answer = time.monotonic()
         ended = False
+        pid = None
         while True:
             time.sleep(POLL_SECONDS)
             try:
                 for line in self._lines(progress, seen):
                     seen += 1
                     ended = ended or line.get("ended", False)
+                    pid = line.get("pid", pid)
                     if line.get("text"):
                         display.display("    %s  %s" % (host, line["text"]), color="bright blue")
                 if ended or time.monotonic() - last_status > STATUS_SECONDS:
@@ -97,11 +99,22 @@ class WatchedAction(ActionBase):
                             for key, value in result.items()
                             if key not in ("ansible_job_id", "finished", "started", "results_file")
                         }
+                    if pid and not ended and not self._alive(pid):
+                        return {
+                            "failed": True,
+                            "msg": "%s: %s was killed on the node before it ended (process %d). "
+                            "Run the playbook again: it goes on where this broke off."
+                            % (host, self.module, pid),
+                        }
                 last_answer = time.monotonic()
             except AnsibleError as exc:
                 if time.monotonic() - last_answer > UNREACHABLE_SECONDS:
                     raise
                 display.warning("%s does not answer, its job goes on: %s" % (host, exc))
+
+    def _alive(self, pid: int) -> bool:
+        got = self._low_level_execute_command("test -d /proc/%d" % pid)
+        return bool(got["rc"] == 0)
 
     def _lines(self, path: str, seen: int) -> list[dict[str, t.Any]]:
         got = self._low_level_execute_command(

@@ -1,0 +1,90 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import pytest
+from ansible_collections.homelab.containerd.plugins.module_utils import node
+from conftest import RECORDED
+
+
+def test_a_failure_has_the_command_its_status_and_what_it_printed():
+    with pytest.raises(node.NodeError, match=r"^sh -c echo why >&2; exit 3: exit status 3: why$"):
+        node.run(["sh", "-c", "echo why >&2; exit 3"])
+
+
+def test_a_command_that_does_not_exist():
+    with pytest.raises(node.NodeError, match="no-such-command"):
+        node.run(["no-such-command"])
+    assert node.run(["no-such-command"], check=False).returncode == 127
+
+
+def test_a_command_that_takes_too_long():
+    with pytest.raises(node.NodeError, match="timed out"):
+        node.run(["sleep", "5"], timeout=0.05)
+
+
+def test_output_that_is_not_utf_8():
+    assert node.run(["printf", r"a\377b"]).stdout == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_read_text(tmp_path):
+    assert node.read_text(str(tmp_path / "missing")) is None
+    (tmp_path / "file").write_bytes(b"a\xff")
+    assert node.read_text(str(tmp_path / "file")) == "a\N{REPLACEMENT CHARACTER}"
+
+
+def test_write_text_makes_the_directory_and_keeps_the_mode(tmp_path):
+    path = tmp_path / "new/file"
+    node.write_text(str(path), "1")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    path.chmod(0o600)
+    node.write_text(str(path), "2")
+    assert path.read_text() == "2"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    node.write_text(str(path), "3", mode=0o640)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        node.write_text(str(path), "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_containerd_images(program):
+    program("ctr", 'test "$*" = "-n k8s.io images list" && cat "%s"' % (
+        RECORDED / "containerd-1.6.20/images-list.txt"
+    ))
+    found = node.containerd_images()
+    assert len(found) == 22
+    assert found["docker.io/home/local-only:1"] == {
+        "digest": "sha256:be2dc06588df48f7aa5ff3aad7832d74ebe7784c2a514b52f577e9fceaed2e70",
+        "labels": ["io.cri-containerd.image=managed", "io.cri-containerd.pinned=pinned"],
+    }
+    assert found["registry.lab:5000/base:1"]["labels"] == ["io.cri-containerd.image=managed"]
+
+
+def test_progress(tmp_path):
+    path = tmp_path / "progress"
+    progress = node.Progress(str(path))
+    progress.say("one")
+    progress.end()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines[0]["text"] == "one" and lines[0]["time"] > 0
+    assert lines[1] == {"ended": True}
+    node.Progress(None).say("to nobody")
