@@ -75,6 +75,8 @@ test: lint unit sanity molecule ## everything that fits in an hour
 
 .PHONY: test-all
 test-all: test ## all of it
+	$(call stage,molecule crash,molecule test -s crash)
+	$(call stage,molecule containerd2,molecule test -s containerd2)
 
 .PHONY: help
 help: ## this list

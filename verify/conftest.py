@@ -160,8 +160,8 @@ def buildkit(node: Node, settings: Settings) -> str:
 
 
 @pytest.fixture(scope="module")
-def token() -> str:
-    """Something that nobody can have written before."""
+def token(node: Node) -> str:
+    """Something that nobody can have written before, and another for each node."""
     return secrets.token_hex(8)
 
 

@@ -92,6 +92,7 @@ def before_snapshot(
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "node": node["metadata"]["name"],
+        "unschedulable": bool(node["spec"].get("unschedulable")),
         "runtime": node["status"]["nodeInfo"]["containerRuntimeVersion"],
         "pods": [_pod(pod) for pod in pods["items"]],
         "owner_containers": [entry for entry in own if entry["state"] == "running"],

@@ -96,6 +96,7 @@ def release(attachment: t.Dict[str, t.Any], netns: str, bin_dirs: t.Sequence[str
                 stderr=subprocess.STDOUT,
                 env=environment,
                 timeout=30,
+                check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as exc:
             complaints.append("%s DEL: %s" % (plugin, exc))

@@ -95,7 +95,7 @@ def to_containerd(
 
 def to_dockershim(words: t.Sequence[str]) -> t.List[str]:
     """kubeadm's flags for dockershim, as kubeadm 1.23 and older writes them."""
-    kept = without(words, DOCKERSHIM_FLAGS | RUNTIME_FLAGS)
+    kept = without(words, RUNTIME_FLAGS | {"network-plugin"})
     return ["--network-plugin=cni"] + kept
 
 

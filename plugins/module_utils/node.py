@@ -39,6 +39,7 @@ def run(
             errors="replace",
             timeout=timeout,
             env=env,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
         if check:
@@ -101,6 +102,28 @@ def journal_tail(unit: str, lines: int = 15) -> str:
 def ctr(*words: str, timeout: float = 60) -> str:
     """Run containerd's own client in the kubelet's namespace and return what it prints."""
     return run(("ctr", "-n", NAMESPACE) + words, timeout=timeout).stdout
+
+
+def ctr_import(chunks: t.Iterable[bytes], *options: str) -> None:
+    """Feed an image archive to ``ctr images import`` as it comes; NodeError with what ctr says."""
+    words = ["ctr", "-n", NAMESPACE, "images", "import"] + list(options) + ["-"]
+    with tempfile.TemporaryFile() as output:
+        sink = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=output, stderr=output)
+        assert sink.stdin is not None
+        try:
+            for chunk in chunks:
+                sink.stdin.write(chunk)
+            sink.stdin.close()
+        except BrokenPipeError:
+            pass  # ctr ended; what it printed says why
+        except BaseException:
+            sink.kill()
+            sink.wait()
+            raise
+        if sink.wait() != 0:
+            output.seek(0)
+            printed = output.read().decode("utf-8", "replace").strip()[-2000:]
+            raise NodeError("%s: %s" % (" ".join(words), printed))
 
 
 def containerd_images() -> t.Dict[str, t.Dict[str, t.Any]]:

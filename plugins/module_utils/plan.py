@@ -300,14 +300,13 @@ def _warn(found: _Findings, facts: Facts, translated: t.Dict[str, t.Any]) -> Non
             value=network,
         )
     local = local_only(docker["images"])
-    if local and not facts["containerd"]["pins_images"]:
+    if local and not (facts["containerd"]["pins_images"] and facts["kubelet"]["heeds_pins"]):
         found.add(
             "HC202",
-            "%d images are in no registry, and this containerd does not know pinned images: the "
+            "%d images are in no registry, and this kubelet and containerd do not heed pins: the "
             "kubelet's garbage collection may remove them, and a timer on the node brings them "
             "back from docker" % len(local),
-            "Push them to a registry, or choose containerd 1.6.22, 1.7.3 or newer, before docker "
-            "is retired.",
+            "Push them to a registry before docker is retired.",
             key="images",
             value=", ".join(tag for image in local for tag in image["tags"]),
         )

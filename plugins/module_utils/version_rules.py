@@ -41,6 +41,10 @@ CONTAINERD_MINIMUM = {
     (1, 36): [(2, 2, 0), (2, 3, 0)],
 }  # type: t.Dict[Version, t.List[Version]]
 
+#: The kubelet leaves pinned images from 1.29 on (kubernetes/kubernetes#119986; also the last
+#: patch releases of 1.25 to 1.28, which are not told apart here). No kubelet with dockershim does.
+KUBELET_HEEDS_PINS_FROM = (1, 29)
+
 #: kubelets from 1.35 refuse cgroup v1 unless failCgroupV1 is false (kubernetes/kubernetes#134298).
 KUBELET_CGROUP_V1_REFUSED_FROM = (1, 35)
 

@@ -15,8 +15,9 @@ description:
   - Everything that docker has and containerd's namespace C(k8s.io) lacks goes over in one
     stream, without a file in between.
   - Tags, repository digests and image IDs are the same afterwards; each image is checked.
-  - Images that no registry has are labelled as pinned, so that the kubelet's image garbage
-    collection leaves them (containerd 1.6.22, 1.7.3 and newer heed the label).
+  - Images that no registry has are labelled as pinned. Kubelets from 1.29 then leave them in their
+    garbage collection (kubernetes/kubernetes#119986; containerd from 1.6.22 or 1.7.3); on older
+    ones the role of this name brings them back when they were collected.
   - Space is checked before the first byte.
 options:
   docker_socket:
@@ -110,8 +111,6 @@ seconds:
 import http.client
 import json
 import os
-import subprocess
-import tempfile
 import threading
 import time
 import typing as t
@@ -226,32 +225,20 @@ class Carrier:
         teller = threading.Thread(target=tell, daemon=True)
         teller.start()
         try:
-            with tempfile.TemporaryFile() as output:
-                # docker writes its first byte when it has packed the last one.
-                source = self.api.open("GET", "/images/get", {"names": names}, timeout=4 * 3600)
-                words = ["ctr", "-n", node.NAMESPACE, "images", "import"] + list(options) + ["-"]
-                sink = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=output, stderr=output)
-                assert sink.stdin is not None
+            # docker writes its first byte when it has packed the last one.
+            source = self.api.open("GET", "/images/get", {"names": names}, timeout=4 * 3600)
+
+            def chunks() -> t.Iterator[bytes]:
                 state["phase"] = "streaming"
                 try:
-                    while True:
-                        chunk = source.read(CHUNK)
-                        if not chunk:
-                            break
-                        sink.stdin.write(chunk)
+                    for chunk in iter(lambda: source.read(CHUNK), b""):
                         self.streamed += len(chunk)
-                    sink.stdin.close()
-                except BrokenPipeError:
-                    pass  # ctr ended; what it printed says why
+                        yield chunk
                 except (OSError, http.client.HTTPException) as exc:
-                    sink.kill()
-                    sink.wait()
                     raise DockerError("docker broke off while it sent the images: %s" % exc)
                 state["phase"] = "containerd is unpacking them"
-                if sink.wait() != 0:
-                    output.seek(0)
-                    printed = output.read().decode("utf-8", "replace").strip()[-2000:]
-                    raise node.NodeError("%s: %s" % (" ".join(words), printed))
+
+            node.ctr_import(chunks(), *options)
         finally:
             ended.set()
             teller.join()

@@ -92,7 +92,11 @@ import sys
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.homelab.containerd.plugins.module_utils import kubelet_flags, node
+from ansible_collections.homelab.containerd.plugins.module_utils import (
+    kubelet_flags,
+    node,
+    version_rules,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils.docker_api import (
     DockerAPI,
     DockerError,
@@ -204,6 +208,8 @@ def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
         "config_text": config_text,
         "endpoint": endpoint,
         "runtime": runtime,
+        "heeds_pins": (version_rules.parse_version(version) or (0,))
+        >= version_rules.KUBELET_HEEDS_PINS_FROM,
     }
 
 

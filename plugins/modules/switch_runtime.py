@@ -176,6 +176,8 @@ class Journal:
     def begin(self, direction: str, files_before: Files, files_after: Files) -> None:
         if direction == "containerd":
             self.data["files_before"] = files_before
+            # begin("docker") leaves these: the way back may break off and be begun again.
+            self.data["files_containerd"] = files_after
         self.data["files_after"] = files_after
         self.data.update(version=1, direction=direction, state="running", steps=[])
         self.data["began"] = time.time()
@@ -219,14 +221,19 @@ def edited(files: Files, to: str, kubelet_minor: int) -> Files:
         if path == KUBEADM_FLAGS[0]:
             # A start that broke off may have left it.
             words = [word for word in words if word != FIRST_STATUS]
+        # On the way back only what containerd's way put there goes: dockershim may need the rest.
+        remote = kubelet_flags.RUNTIME_FLAGS & set(kubelet_flags.flag_values(words))
+        if to == "docker" and not remote:
+            new = words
+        elif path != KUBEADM_FLAGS[0]:
+            names = kubelet_flags.RUNTIME_FLAGS
             if to == "containerd":
-                new = kubelet_flags.to_containerd(words, kubelet_minor)
-            else:
-                new = kubelet_flags.to_dockershim(words)
+                names |= kubelet_flags.DOCKERSHIM_FLAGS
+            new = kubelet_flags.without(words, names)
+        elif to == "containerd":
+            new = kubelet_flags.to_containerd(words, kubelet_minor)
         else:
-            new = kubelet_flags.without(
-                words, kubelet_flags.DOCKERSHIM_FLAGS | kubelet_flags.RUNTIME_FLAGS
-            )
+            new = kubelet_flags.to_dockershim(words)
         if new != kubelet_flags.read_env(text, variable)[0]:
             result[path] = kubelet_flags.write_env(text, variable, new)
     return result
@@ -242,11 +249,13 @@ def with_first_status(text: t.Optional[str]) -> str:
 def way_back(journal: Journal, now: Files, kubelet_minor: int) -> Files:
     """The flag files as they were, unless somebody has edited them since: then ours taken out."""
     before = journal.data.get("files_before") or {}
-    after = journal.data.get("files_after") or {}
     computed = edited(now, "docker", kubelet_minor)
     result = {}
     for path, text in now.items():
-        ours = [before.get(path), after.get(path), with_first_status(after.get(path))]
+        written = [before.get(path)]
+        for files in ("files_after", "files_containerd"):
+            written.append((journal.data.get(files) or {}).get(path))
+        ours = written + [with_first_status(entry) for entry in written]
         result[path] = before[path] if path in before and text in ours else computed[path]
     return result
 
@@ -273,7 +282,9 @@ class Switch:
     def to_containerd(self, files_after: Files) -> str:
         now = flag_files()
         # A way back that broke off early has left containerd's flags: they are not what was before.
-        before = self.journal.data.get("files_before") if now == files_after else None
+        before = None
+        if now == files_after or self.journal.unfinished:
+            before = self.journal.data.get("files_before")
         self.journal.begin("containerd", before or now, files_after)
         return self.run_containerd()
 

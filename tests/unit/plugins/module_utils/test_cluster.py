@@ -18,13 +18,25 @@ def test_a_healthy_node_has_nothing_to_wait_for(recorded):
     assert pods_not_ready(pods) == []
 
 
+def test_containers_of_the_old_runtime_are_not_ready(recorded):
+    pods = recorded("kubernetes-1.23.17/pods.json")
+    assert pods_not_ready(pods, "docker://") == []
+    late = pods_not_ready(pods, "containerd://")
+    assert len(late) == 11
+    assert {pod["phase"] for pod in late} == {"Pending"}
+
+
 def test_after_a_reboot_the_phase_is_not_believed(recorded):
     """All phases are still Running, and seven pods' containers are terminated."""
     pods = recorded("kubernetes-1.23.17/pods-after-a-reboot.json")
     assert {pod["status"]["phase"] for pod in pods["items"]} == {"Running"}
     late = {pod["name"]: pod for pod in pods_not_ready(pods)}
     assert len(late) == 11
-    assert late["home/data-0"] == {"name": "home/data-0", "phase": "Running", "reason": "not ready yet"}
+    assert late["home/data-0"] == {
+        "name": "home/data-0",
+        "phase": "Running",
+        "reason": "not ready yet",
+    }
     coredns = late["kube-system/coredns-bd6b6df9f-k8xrd"]
     assert coredns["phase"] == "Pending"
     assert re.fullmatch(r"Completed|Error|Unknown", coredns["reason"])
@@ -57,7 +69,7 @@ def test_before_snapshot(recorded, facts):
     found = before_snapshot(
         recorded("kubernetes-1.23.17/pods.json"), facts, node, [{"item": probe, "stdout": "token"}]
     )
-    assert found["node"] == "node1"
+    assert found["node"] == "node1" and found["unschedulable"] is False
     assert found["runtime"] == "docker://20.10.24+dfsg1"
     assert [entry["name"] for entry in found["owner_containers"]] == ["owners-own"]
     assert "home/local-only:1" in [image["tags"][0] for image in found["local_only_images"]]

@@ -11,7 +11,7 @@ import shutil
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils import cni
-from conftest import RECORDED
+from support import RECORDED
 
 SANDBOX = "0922733dc1fdbb72cc72a08a59810c19e1ea1da3c39cd46c8839c95a5a6e0b0e"
 OTHER = "1815428e188a5c96e13cdea300fc8c8374abf7c0eb5a60b706581915d596c2b6"
@@ -65,8 +65,9 @@ def test_delete_requests_come_in_reverse_with_what_the_specification_asks(cache)
         assert request["name"] == "lab"
         assert request["cniVersion"] == "0.4.0"
         assert request["prevResult"] == attachment["result"]
-    # The recorded pod maps no port, so there is nothing to tell portmap.
-    assert "runtimeConfig" not in requests[0][1]
+    # As libcni does: what was given at ADD is given at DEL, also when it is empty.
+    assert requests[0][1]["runtimeConfig"] == {"portMappings": []}
+    assert "runtimeConfig" not in requests[1][1]
 
 
 def test_capabilities_go_to_the_plugins_that_ask_for_them(cache):
@@ -86,7 +87,6 @@ def test_before_0_4_0_there_is_no_prevresult(cache):
 
 
 def test_network_namespaces_of_containerds_pods(cache):
-    found = [entry for entry in cni.attachments(AnyContainer()) if "results" in entry["path"]]
     found = [entry for entry in cni.attachments(AnyContainer()) if "containerd" in entry["path"]]
     paths = [path for entry in found for path in cni.network_namespaces(entry)]
     assert paths and all(path.startswith("/var/run/netns/cni-") for path in paths)
@@ -120,7 +120,9 @@ def test_a_plugin_that_fails_is_a_complaint_and_its_cache_stays(cache, plugins):
 
 def test_a_plugin_that_is_missing_is_a_complaint(cache, tmp_path):
     attachment = cni.attachments({SANDBOX})[0]
-    assert cni.release(attachment, "", [str(tmp_path)]) == ["no CNI plugin loopback in %s" % tmp_path]
+    assert cni.release(attachment, "", [str(tmp_path)]) == [
+        "no CNI plugin loopback in %s" % tmp_path
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,8 @@ from ansible_collections.homelab.containerd.plugins.module_utils.containerd_conf
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from support import SETTINGS
 
-SETTINGS = {
-    "config_version": 2,
-    "cgroup_driver": "systemd",
-    "sandbox_image": "registry.k8s.io/pause:3.6",
-    "config_path": "/etc/containerd/certs.d",
-    "cni_bin_dirs": ["/usr/lib/cni", "/opt/cni/bin"],
-    "cni_conf_dir": "/etc/cni/net.d",
-    "overrides": {},
-}
 DOCKERS_OWN = {"disabled_plugins": ["cri"]}
 
 
@@ -66,7 +58,10 @@ def test_dockers_own_config_gets_a_version_and_cri():
 
 def test_version_3_has_its_own_tables():
     plugins = merged({}, config_version=3)["plugins"]
-    images, runtime = plugins["io.containerd.cri.v1.images"], plugins["io.containerd.cri.v1.runtime"]
+    images, runtime = (
+        plugins["io.containerd.cri.v1.images"],
+        plugins["io.containerd.cri.v1.runtime"],
+    )
     assert images["pinned_images"] == {"sandbox": "registry.k8s.io/pause:3.6"}
     assert images["registry"] == {"config_path": "/etc/containerd/certs.d"}
     assert runtime["cni"] == {"bin_dir": "/usr/lib/cni", "conf_dir": "/etc/cni/net.d"}
@@ -99,7 +94,10 @@ def test_cri_is_enabled_under_each_of_its_names_and_other_plugins_stay_off(name)
 
 
 def test_overrides_come_last():
-    overrides = {"oom_score": -999, "plugins": {"io.containerd.grpc.v1.cri": {"sandbox_image": "x"}}}
+    overrides = {
+        "oom_score": -999,
+        "plugins": {"io.containerd.grpc.v1.cri": {"sandbox_image": "x"}},
+    }
     document = merged({"oom_score": 0}, overrides=overrides)
     assert document["oom_score"] == -999
     assert document["plugins"]["io.containerd.grpc.v1.cri"]["sandbox_image"] == "x"
@@ -114,11 +112,17 @@ def test_overrides_come_last():
         ({"disabled_plugins": "cri"}, "disabled_plugins"),
         ({"version": 2, "plugins": 1}, "plugins"),
         (
-            {"version": 2, "plugins": {"io.containerd.grpc.v1.cri": {"registry": {"mirrors": {"a": {}}}}}},
+            {
+                "version": 2,
+                "plugins": {"io.containerd.grpc.v1.cri": {"registry": {"mirrors": {"a": {}}}}},
+            },
             "hosts.toml",
         ),
         (
-            {"version": 2, "plugins": {"io.containerd.grpc.v1.cri": {"registry": {"configs": {"a": {}}}}}},
+            {
+                "version": 2,
+                "plugins": {"io.containerd.grpc.v1.cri": {"registry": {"configs": {"a": {}}}}},
+            },
             "hosts.toml",
         ),
     ],
@@ -132,7 +136,7 @@ def test_what_cannot_be_merged_is_refused_and_left_as_it_was(document, why):
     assert document == before
 
 
-@pytest.mark.parametrize("containerd", ["1.4.13", "1.6.20", "1.7.24", "2.4.2"])
+@pytest.mark.parametrize("containerd", ["1.6.20", "1.7.24", "2.4.2"])
 def test_a_real_default_config_keeps_every_other_key(recorded, containerd):
     document = tomllib.loads(recorded("containerd-%s/config-default.toml" % containerd))
     assert problem(document) is None
@@ -151,6 +155,12 @@ def test_a_real_default_config_keeps_every_other_key(recorded, containerd):
     assert {"config_path"} < changed
     again = copy.deepcopy(document)
     assert merged(document, config_version=4 if containerd == "2.4.2" else 2) == again
+
+
+def test_containerd_1_4_writes_a_mirror_into_its_default_config(recorded):
+    document = tomllib.loads(recorded("containerd-1.4.13/config-default.toml"))
+    found = problem(document)
+    assert found is not None and "hosts.toml" in found
 
 
 keys = st.sampled_from(["a", "b", "cni", "containerd", "registry", "io.containerd.grpc.v1.cri"])

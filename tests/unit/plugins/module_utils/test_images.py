@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 parts = st.from_regex(r"[a-z0-9]([a-z0-9_-]{0,6}[a-z0-9])?", fullmatch=True)
 hosts = st.one_of(
-    st.just("localhost"), st.builds("{}.{}".format, parts, parts), st.builds("{}:5000".format, parts)
+    st.just("localhost"),
+    st.builds("{}.{}".format, parts, parts),
+    st.builds("{}:5000".format, parts),
 )
 references = st.builds(
     "{}{}:{}".format,

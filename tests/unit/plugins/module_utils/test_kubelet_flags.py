@@ -74,7 +74,10 @@ def test_without_leaves_flags_that_only_begin_the_same():
 
 
 def test_the_last_of_a_repeated_flag_counts():
-    assert flag_values(["--v=1", "--v", "2", "--fail-swap-on"]) == {"v": "2", "fail-swap-on": "true"}
+    assert flag_values(["--v=1", "--v", "2", "--fail-swap-on"]) == {
+        "v": "2",
+        "fail-swap-on": "true",
+    }
 
 
 def test_a_word_that_is_no_flag_is_kept():

@@ -14,7 +14,9 @@ from ansible_collections.homelab.containerd.plugins.module_utils.registries impo
 from hypothesis import given
 from hypothesis import strategies as st
 
-hosts = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{2,5})?(:[0-9]{1,5})?", fullmatch=True)
+hosts = st.from_regex(
+    r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{2,5})?(:[0-9]{1,5})?", fullmatch=True
+)
 urls = st.builds("{}://{}".format, st.sampled_from(["http", "https"]), hosts)
 
 
@@ -83,9 +85,13 @@ def test_a_mirror_among_the_insecure_registries_is_not_verified():
     st.lists(hosts),
 )
 def test_hosts_toml_is_toml_and_keeps_the_mirrors_in_order(registry, insecure):
-    registry["mirrors"] = [m for m in registry["mirrors"] if not m.endswith("//" + registry["host"])]
+    registry["mirrors"] = [
+        m for m in registry["mirrors"] if not m.endswith("//" + registry["host"])
+    ]
     value = tomllib.loads(hosts_toml(registry, insecure))
     assert value["server"].split("://")[1] == registry["host"]
     written = list(value.get("host", {}))
     assert written[1 if registry["insecure"] else 0 :] == registry["mirrors"]
-    assert all("push" not in value["host"][mirror]["capabilities"] for mirror in registry["mirrors"])
+    assert all(
+        "push" not in value["host"][mirror]["capabilities"] for mirror in registry["mirrors"]
+    )

@@ -44,7 +44,14 @@ def test_shown_versions_parse(version):
 
 @pytest.mark.parametrize(
     ("containerd", "version"),
-    [((1, 4, 13), 2), ((1, 7, 24), 2), ((2, 0, 0), 3), ((2, 2, 9), 3), ((2, 3, 0), 4), ((2, 4, 2), 4)],
+    [
+        ((1, 4, 13), 2),
+        ((1, 7, 24), 2),
+        ((2, 0, 0), 3),
+        ((2, 2, 9), 3),
+        ((2, 3, 0), 4),
+        ((2, 4, 2), 4),
+    ],
 )
 def test_config_version(containerd, version):
     assert config_version(containerd) == version

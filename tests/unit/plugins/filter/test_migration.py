@@ -1,0 +1,145 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+import tomlkit
+import yaml
+from ansible.errors import AnsibleFilterError
+from ansible_collections.homelab.containerd.plugins.filter.migration import (
+    HEADER,
+    FilterModule,
+    containerd_config,
+    kubelet_configmaps_out_of_step,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from support import ROOT, SETTINGS
+
+OWNERS = """# Mine.
+version = 2   # two
+
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  # runs faster here
+  snapshotter = "overlayfs"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia.options]
+BinaryName = "/usr/bin/nvidia-container-runtime"
+
+[metrics]
+address = "127.0.0.1:1338"
+"""
+
+
+def test_owners_comments_and_order_stay():
+    text = containerd_config(OWNERS, SETTINGS)
+    assert text.startswith(HEADER + "\n# Mine.\nversion = 2   # two\n")
+    left = [line for line in OWNERS.splitlines() if line not in text.splitlines()]
+    assert left == []
+    cri = tomllib.loads(text)["plugins"]["io.containerd.grpc.v1.cri"]
+    assert cri["containerd"]["runtimes"]["nvidia"]["options"]["BinaryName"]
+    assert cri["containerd"]["runtimes"]["runc"]["options"]["SystemdCgroup"] is True
+    assert cri["sandbox_image"] == "registry.k8s.io/pause:3.6"
+
+
+@pytest.mark.parametrize("containerd", ["none", "docker", "1.6.20", "1.7.24", "2.4.2"])
+def test_a_second_time_changes_nothing(recorded, containerd):
+    existing = {"none": "", "docker": 'disabled_plugins = ["cri"]\n'}.get(containerd)
+    if existing is None:
+        existing = recorded("containerd-%s/config-default.toml" % containerd)
+    settings = dict(SETTINGS, config_version=4 if containerd == "2.4.2" else 2)
+    once = containerd_config(existing, settings)
+    assert once.startswith(HEADER)
+    assert tomllib.loads(once)["plugins"]
+    assert "disabled_plugins" not in tomllib.loads(once)
+    assert containerd_config(once, settings) == once
+
+
+def test_what_cannot_be_merged_fails_with_its_reason():
+    with pytest.raises(AnsibleFilterError, match="version 1"):
+        containerd_config("[plugins.cri]\nx = 1\n", SETTINGS)
+
+
+names = st.from_regex(r"[a-z]{1,5}", fullmatch=True).filter(lambda name: name != "version")
+scalars = st.one_of(st.integers(-9, 9), st.booleans(), st.text("ab \"'\\#", max_size=4))
+tables = st.recursive(
+    scalars, lambda inner: st.dictionaries(names, inner, max_size=3), max_leaves=6
+)
+
+
+@given(st.dictionaries(names, tables, max_size=4))
+def test_no_key_of_any_owner_is_lost_in_the_text(plugins):
+    plugins = {"io.example.v1." + name: {"a": value} for name, value in plugins.items()}
+    existing = tomlkit.dumps({"version": 2, "plugins": plugins})
+    after = tomllib.loads(containerd_config(existing, SETTINGS))["plugins"]
+    assert {name: after[name] for name in plugins} == plugins
+
+
+def kubelet(recorded, **changes):
+    text = recorded("kubernetes-1.23.17/kubelet-config.yaml")
+    return dict({"config_text": text, "version": "v1.23.17"}, **changes)
+
+
+def test_configmaps_in_step_are_left_alone(recorded):
+    configmaps = recorded("kubernetes-1.23.17/configmaps.json")["items"]
+    assert len(configmaps) == 2
+    assert kubelet_configmaps_out_of_step(configmaps, kubelet(recorded)) == []
+
+
+def test_a_configmap_out_of_step_is_changed_in_one_key(recorded):
+    configmaps = recorded("kubernetes-1.23.17/configmaps.json")["items"]
+    entry = next(c for c in configmaps if c["metadata"]["name"] == "kubelet-config-1.23")
+    text = entry["data"]["kubelet"]
+    entry["data"]["kubelet"] = text.replace("cgroupDriver: systemd", "cgroupDriver: cgroupfs")
+    (found,) = kubelet_configmaps_out_of_step(configmaps, kubelet(recorded))
+    assert found["name"] == "kubelet-config-1.23"
+    assert yaml.safe_load(found["text"]) == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "changed"),
+    [
+        ("kubelet-config", "v1.24.0", True),
+        ("kubelet-config-1.23", "v1.23.17", True),
+        ("kubelet-config-1.22", "v1.23.17", False),
+        ("coredns", "v1.23.17", False),
+    ],
+)
+def test_only_the_clusters_own_configmap_counts(recorded, name, version, changed):
+    configmap = {"metadata": {"name": name}, "data": {"kubelet": "cgroupDriver: cgroupfs\n"}}
+    found = kubelet_configmaps_out_of_step([configmap], kubelet(recorded, version=version))
+    assert bool(found) is changed
+
+
+def test_a_node_without_a_driver_in_its_file_changes_no_configmap(recorded):
+    configmap = {
+        "metadata": {"name": "kubelet-config-1.23"},
+        "data": {"kubelet": "cgroupDriver: cgroupfs\n"},
+    }
+    for text in (None, "", "kind: KubeletConfiguration\n"):
+        assert (
+            kubelet_configmaps_out_of_step([configmap], kubelet(recorded, config_text=text)) == []
+        )
+
+
+def test_the_filters_that_roles_use_exist():
+    used = set()
+    for folder in ("roles", "playbooks"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file():
+                for part in path.read_text().split("homelab.containerd.")[1:]:
+                    used.add(part)
+    available = FilterModule().filters()
+    assert {name for name in available if any(part.startswith(name) for part in used)} == set(
+        available
+    )
+    version = available["containerd_config_version"]
+    assert version("2.4.2") == 4
+    with pytest.raises(AnsibleFilterError, match="newest"):
+        version("newest")

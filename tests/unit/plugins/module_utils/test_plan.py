@@ -1,0 +1,295 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Each bad input stops a node with a text that says which node, which file and key, and what to do.
+
+They go in through the filter, so that the parsing of YAML and TOML on the controller is in it.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from ansible_collections.homelab.containerd.plugins.filter.migration import plan
+from ansible_collections.homelab.containerd.plugins.module_utils.plan import describe, local_only
+from ansible_collections.homelab.containerd.plugins.modules.node_runtime_info import daemon_json
+
+WISHES = {"node": "machine1"}
+
+
+def decide(facts, **wishes):
+    return plan(facts, dict(WISHES, **wishes))
+
+
+def blocked(facts, code, **wishes):
+    """The text of the only blocker, which is to have this code."""
+    found = decide(facts, **wishes)
+    assert [blocker["code"] for blocker in found["blockers"]] == [code]
+    text = describe(found["blockers"][0])
+    assert text.startswith(code + ": ") and "node machine1" in text
+    assert found["blockers"][0]["remedy"] and text.endswith(found["blockers"][0]["remedy"])
+    return text
+
+
+def test_the_labs_node(facts):
+    before = copy.deepcopy(facts)
+    found = decide(facts)
+    assert facts == before
+    assert found["blockers"] == [] and found["overridden"] == []
+    assert found["state"] == "migrate" and found["runtime"] == "dockershim"
+    assert found["node"] == "machine1" and found["node_name"] == "node1"
+    assert found["ours"] is False
+    assert found["containerd"] == {"install": "keep", "version": "1.6.20~ds1", "config_version": 2}
+    assert found["cgroup_driver"] == "systemd"
+    assert found["sandbox_image"] == "registry.k8s.io/pause:3.6"
+    assert found["cni_bin_dirs"] == ["/opt/cni/bin"] and found["cni_conf_dir"] == "/etc/cni/net.d"
+    assert [registry["host"] for registry in found["registries"]] == ["registry.lab:5000"]
+    assert len(found["steps"]) == 4
+    assert "carry 10 images" in found["steps"][1]
+    assert "stop 11 pods" in found["steps"][2]
+    assert "leave 1 containers of your own" in found["steps"][3]
+
+
+def test_images_of_no_registry_are_named_where_containerd_cannot_pin(facts):
+    (warning,) = decide(facts)["warnings"]
+    assert warning["code"] == "HC202"
+    assert "home/local-only:1" in describe(warning)
+    assert "registry.lab:5000/web:1" not in describe(warning)
+    facts["containerd"]["pins_images"] = True
+    facts["kubelet"]["heeds_pins"] = True
+    assert len(decide(facts)["warnings"]) == 1
+    facts["kubelet"]["heeds_pins"] = True
+    assert decide(facts)["warnings"] == []
+
+
+def test_local_only_needs_a_tag_and_no_digest():
+    image = {"id": "sha256:1", "tags": ["a:1"], "digests": []}
+    pulled = dict(image, digests=["a@sha256:2"])
+    assert local_only([image, pulled, dict(image, tags=[])]) == [image]
+
+
+def test_a_node_on_containerd_is_done(recorded):
+    facts = recorded("runtime_info-containerd.json")
+    found = decide(facts)
+    assert found["state"] == "done" and found["runtime"] == "containerd"
+    assert found["ours"] is True
+    assert found["blockers"] == [] and found["warnings"] == [] and found["steps"] == []
+
+
+def test_a_kubelet_that_is_too_old(facts):
+    facts["kubelet"]["version"] = "v1.17.17"
+    text = blocked(facts, "HC103")
+    assert "kubelet 1.17.17" in text and "key containerd_version" in text and "upgrade" in text
+
+
+def test_a_kubelet_that_is_too_old_for_the_containerd_asked_for(facts):
+    facts["kubelet"]["version"] = "v1.22.17"
+    text = blocked(facts, "HC103", containerd_install="tarball", containerd_version="2.4.2")
+    assert "v1alpha2" in text and "value 2.4.2" in text and "containerd_install" in text
+
+
+def test_a_kubelet_that_is_too_new_for_its_containerd(recorded):
+    facts = recorded("runtime_info-containerd.json")
+    facts["kubelet"]["version"] = "v1.36.0"
+    assert "at least 2.2.0" in blocked(facts, "HC103")
+
+
+def test_no_containerd_and_no_version_to_install(facts):
+    facts["containerd"]["version"] = None
+    assert "Set containerd_version" in blocked(facts, "HC103")
+    found = decide(facts, containerd_version="1.7.24")
+    assert found["blockers"] == []
+    assert found["containerd"] == {"install": "package", "version": "1.7.24", "config_version": 2}
+
+
+@pytest.mark.parametrize("kubelet", ["systemd", "cgroupfs", None])
+def test_cgroup_drivers_that_differ(facts, kubelet):
+    config = facts["kubelet"]["config_text"]
+    line = "cgroupDriver: %s\n" % kubelet if kubelet else ""
+    facts["kubelet"]["config_text"] = config.replace("cgroupDriver: systemd\n", line)
+    facts["docker"]["cgroup_driver"] = "cgroupfs" if kubelet == "systemd" else "systemd"
+    text = blocked(facts, "HC104")
+    assert "file /var/lib/kubelet/config.yaml, key cgroupDriver" in text
+    assert "Give both the same" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"insecure-registries": ["registry.lab:5000"', "line 1 column"),
+        (b'\xef\xbb\xbf{"log-driver": "json-file"}', "BOM"),
+        (b'["registry.lab:5000"]', "found list"),
+        (b"null", "found NoneType"),
+        (b"insecure-registries: registry.lab:5000", "Expecting value"),
+        (b'{"insecure-registries": "registry.lab:5000"}', "insecure-registries"),
+    ],
+    ids=["truncated", "bom", "list", "null", "yaml", "string for a list"],
+)
+def test_a_daemon_json_that_is_wrong(facts, tmp_path, content, why):
+    path = tmp_path / "daemon.json"
+    path.write_bytes(content)
+    facts["docker"]["daemon_json"] = daemon_json(str(path))
+    text = blocked(facts, "HC105")
+    assert why in text and "file %s" % path in text and "Repair the file" in text
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"{}"])
+def test_an_empty_daemon_json_is_fine(facts, tmp_path, content):
+    path = tmp_path / "daemon.json"
+    path.write_bytes(content)
+    facts["docker"]["daemon_json"] = daemon_json(str(path))
+    assert decide(facts)["blockers"] == []
+    assert decide(facts)["registries"] == []
+
+
+def test_no_kubectl(facts):
+    facts["kubernetes"]["kubectl"] = None
+    assert "key kubectl" in blocked(facts, "HC106")
+
+
+def test_no_admin_conf(facts):
+    facts["kubernetes"]["admin_conf"] = None
+    assert "file /etc/kubernetes/admin.conf" in blocked(facts, "HC106")
+    facts["kubernetes"]["control_plane"] = False
+    assert decide(facts)["blockers"] == []
+
+
+def test_not_a_kubernetes_node(facts):
+    facts["kubelet"].update(binary=None, version=None, runtime=None, pid=None)
+    text = blocked(facts, "HC101")
+    assert "not a Kubernetes node" in text and "key kubelet" in text
+
+
+def test_a_kubelet_that_does_not_run(facts):
+    facts["kubelet"].update(runtime=None, pid=None)
+    text = blocked(facts, "HC101")
+    assert "key kubelet.service" in text and "journalctl -u kubelet" in text
+
+
+@pytest.mark.parametrize("runtime", ["cri-o", "cri-dockerd", "unknown"])
+def test_another_runtime(facts, runtime):
+    facts["kubelet"].update(runtime=runtime, endpoint="unix:///run/it.sock")
+    text = blocked(facts, "HC102")
+    assert runtime in text and "value unix:///run/it.sock" in text
+
+
+def test_flags_with_a_broken_quote(facts):
+    facts["kubelet"]["extra_args"][0]["error"] = "KUBELET_EXTRA_ARGS: No closing quotation"
+    text = blocked(facts, "HC107")
+    assert "file /etc/default/kubelet, key KUBELET_EXTRA_ARGS" in text and "quoting" in text
+
+
+def test_no_flag_file_of_kubeadms(facts):
+    facts["kubelet"]["kubeadm_flags"].update(exists=False, words=[])
+    found = decide(facts)
+    assert [blocker["code"] for blocker in found["blockers"]] == ["HC107", "HC108"]
+    assert "/var/lib/kubelet/kubeadm-flags.env" in describe(found["blockers"][0])
+    assert "key --network-plugin" in describe(found["blockers"][1])
+
+
+def test_a_dockershim_flag_from_nowhere(facts):
+    facts["kubelet"]["flags"]["docker-endpoint"] = "unix:///var/run/docker.sock"
+    text = blocked(facts, "HC108")
+    assert "key --docker-endpoint" in text and "/etc/default/kubelet" in text
+
+
+def test_docker_bound_to_containerd(facts):
+    facts["docker"]["stops_with"] = ["BindsTo"]
+    text = blocked(facts, "HC109")
+    assert "key BindsTo" in text and "systemctl edit" in text
+
+
+def test_docker_that_does_not_answer(facts):
+    facts["docker"].update(error="GET /info on /var/run/docker.sock: refused", images=[])
+    text = blocked(facts, "HC110")
+    assert "refused" in text and "systemctl start docker" in text
+
+
+def test_no_docker_at_all(facts):
+    """As docker_facts() returns it: there is nothing but these keys."""
+    kept = ("flags", "daemon_json", "containers", "images", "stops_with")
+    facts["docker"] = {key: facts["docker"][key] for key in kept}
+    facts["docker"].update(binary=None, active=False, error="there is no dockerd on this node")
+    assert "no dockerd" in blocked(facts, "HC110")
+
+
+@pytest.mark.parametrize("plugin", ["kubenet", "", None])
+def test_a_network_of_dockershims(facts, plugin):
+    facts["kubelet"]["flags"].pop("network-plugin")
+    if plugin is not None:
+        facts["kubelet"]["flags"]["network-plugin"] = plugin
+        facts["kubelet"]["kubeadm_flags"]["words"] = ["--network-plugin=" + plugin]
+    text = blocked(facts, "HC111")
+    assert "/etc/cni/net.d" in text and "Install a CNI network" in text
+
+
+def test_a_cni_configuration_that_is_broken(facts):
+    facts["cni"]["configurations"][0]["error"] = "Expecting value"
+    assert "file /etc/cni/net.d" in blocked(facts, "HC111")
+
+
+def test_no_systemd(facts):
+    facts["os"]["systemd"] = False
+    blocked(facts, "HC112")
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a list", "cgroupDriver: systemd\n\tx: 1"])
+def test_a_kubelet_config_that_is_not_yaml(facts, text):
+    facts["kubelet"]["config_text"] = text
+    facts["docker"]["cgroup_driver"] = "cgroupfs"
+    assert "file /var/lib/kubelet/config.yaml" in blocked(facts, "HC113")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('disabled_plugins = ["cri"', "not TOML"),
+        ("version = 2\nversion = 2\n", "not TOML"),
+        ('[plugins.cri]\nsandbox_image = "x"\n', "version 1"),
+        ('disabled_plugins = ["cri", "aufs"]\n', "aufs"),
+        (
+            "version = 2\n"
+            '[plugins."io.containerd.grpc.v1.cri".registry.mirrors."a"]\nendpoint = []\n',
+            "hosts.toml",
+        ),
+    ],
+)
+def test_a_containerd_config_that_is_broken(facts, text, why):
+    facts["containerd"]["config_text"] = text
+    found = blocked(facts, "HC114")
+    assert why in found and "file /etc/containerd/config.toml" in found
+    assert "never overwritten blindly" in found
+
+
+def test_a_network_of_insecure_registries_is_a_warning(facts):
+    facts["docker"]["daemon_json"]["value"]["insecure-registries"].append("10.0.0.0/8")
+    warning = next(w for w in decide(facts)["warnings"] if w["code"] == "HC201")
+    text = describe(warning)
+    assert "value 10.0.0.0/8" in text and "key insecure-registries" in text
+    assert "containerd_registries" in text
+
+
+def test_a_blocker_can_be_overridden_by_name(facts):
+    facts["kubernetes"]["kubectl"] = None
+    found = decide(facts, overrides=["HC106"])
+    assert found["blockers"] == []
+    assert [finding["code"] for finding in found["overridden"]] == ["HC106"]
+
+
+def test_every_code_is_said_in_one_place(facts):
+    """A stable code has one meaning for its file and remedy: several at once do not mix."""
+    facts["kubernetes"]["kubectl"] = None
+    facts["docker"]["stops_with"] = ["Requires"]
+    facts["os"]["systemd"] = False
+    assert [blocker["code"] for blocker in decide(facts)["blockers"]] == ["HC112", "HC106", "HC109"]
+
+
+def test_the_sandbox_image_is_the_one_in_use(facts):
+    facts["kubelet"]["flags"]["pod-infra-container-image"] = "mirror.example/pause:3.5"
+    assert decide(facts)["sandbox_image"] == "mirror.example/pause:3.5"
+    del facts["kubelet"]["flags"]["pod-infra-container-image"]
+    assert decide(facts)["sandbox_image"] == "registry.k8s.io/pause:3.6"
+    facts["docker"]["containers"] = []
+    assert decide(facts)["sandbox_image"] == "registry.k8s.io/pause:3.6"

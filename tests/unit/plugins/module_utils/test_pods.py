@@ -1,0 +1,144 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+
+import pytest
+from ansible_collections.homelab.containerd.plugins.module_utils import cni, node, pods
+
+POD = {"io.kubernetes.pod.namespace": "home", "io.kubernetes.container.name": "web"}
+
+
+def labels(**changes):
+    return dict(POD, **{key.replace("_", "."): value for key, value in changes.items()})
+
+
+@pytest.mark.parametrize(
+    ("found", "grace"),
+    [
+        (POD, 30),
+        (dict(POD, **{pods.GRACE_LABEL: "7"}), 7),
+        (dict(POD, **{pods.GRACE_LABEL: "600"}), 45),
+        (dict(POD, **{pods.GRACE_LABEL: "?"}), 45),
+        ({}, 30),
+    ],
+)
+def test_grace(found, grace):
+    assert pods.grace_of(found, 45) == grace
+
+
+def test_the_control_plane_gets_seconds_and_others_of_its_name_do_not(recorded):
+    short = {
+        entry["Labels"]["io.kubernetes.container.name"]
+        for entry in recorded("docker-20.10.24/containers.json")
+        if pods.is_control_plane(entry["Labels"])
+    }
+    assert short == {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+    etcd = {"io.kubernetes.container.name": "etcd", "io.kubernetes.pod.namespace": "home"}
+    assert not pods.is_control_plane(etcd)
+    assert pods.grace_of(dict(etcd, **{"io.kubernetes.pod.namespace": "kube-system"}), 45) == 2
+
+
+@pytest.fixture
+def no_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(cni, "CACHE_DIRS", ())
+    monkeypatch.setattr(cni, "HOST_LOCAL_DIR", str(tmp_path))
+
+
+def test_docker_sandboxes_know_their_network_namespaces(engine, no_network):
+    listed = [c for c in engine.containers if c["Image"] == "registry.k8s.io/pause:3.6"]
+    listed[0]["State"] = "exited"
+    found = pods.DockerPods(engine.path, [])._sandboxes()
+    assert set(found) == {entry["Id"] for entry in listed}
+    assert found[listed[0]["Id"]] == ""
+    assert all(found[entry["Id"]].startswith("/proc/1") for entry in listed[1:])
+
+
+def test_docker_pods_leave_the_owners_container(engine, no_network):
+    said: list[str] = []
+    assert pods.DockerPods(engine.path, []).stop(30, said.append) == []
+    (own,) = [c for c in engine.containers if c["Names"] == ["/owners-own"]]
+    assert own["State"] == "running" and own["Id"] not in engine.stopped
+    assert {c["State"] for c in engine.containers if c is not own} == {"exited"}
+    assert said == ["stopping 11 containers on docker"]
+
+
+class Process:
+    """A process that stands for a container's, with somebody who waits for it."""
+
+    def __init__(self, script: str) -> None:
+        self.process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+        self.pid = self.process.pid
+        self.waiter = threading.Thread(target=self.process.wait, daemon=True)
+        self.waiter.start()
+
+    @property
+    def ended_with(self) -> int | None:
+        self.waiter.join(0.3)
+        return self.process.returncode
+
+    def end(self) -> None:
+        self.process.kill()
+        self.waiter.join()
+
+
+SLEEPS = "echo ready; while true; do sleep 0.01; done"
+
+
+@pytest.fixture
+def containers(monkeypatch, no_network):
+    """Real processes, as ctr would list them."""
+    stopping = 'trap "exit 0" TERM; ' + SLEEPS
+    hupping = 'trap "" TERM; trap "exit 0" HUP; ' + SLEEPS
+    stubborn = 'trap "" TERM; ' + SLEEPS
+    found = {
+        "a" * 64: (Process(stopping), labels()),
+        "b" * 64: (
+            Process(hupping),
+            dict(labels(), **{"io.containerd.image.config.stop-signal": "SIGHUP"}),
+        ),
+        "c" * 64: (Process(stubborn), dict(labels(), **{pods.GRACE_LABEL: "0"})),
+        "d" * 64: (Process(SLEEPS), {"io.cri-containerd.kind": "sandbox"}),
+    }
+    calls = []
+
+    def run(words, timeout=60, check=True):
+        line = " ".join(words).replace("ctr -n k8s.io ", "")
+        calls.append(line)
+        output = ""
+        if line == "tasks list":
+            rows = ["%s    %d    RUNNING" % (key, entry[0].pid) for key, entry in found.items()]
+            output = "\n".join(["TASK    PID    STATUS", *rows])
+        elif line == "containers list -q":
+            output = "\n".join([*found, "e" * 64])
+        elif line.startswith("containers info "):
+            if words[-1] not in found:
+                raise node.NodeError("no such container")
+            output = json.dumps({"ID": words[-1], "Labels": found[words[-1]][1]})
+        return subprocess.CompletedProcess(words, 0, output, "")
+
+    monkeypatch.setattr(node, "run", run)
+    yield found, calls
+    for process, _labels in found.values():
+        process.end()
+
+
+def test_containerd_pods_end_as_they_like_or_are_killed(containers):
+    found, calls = containers
+    bystander = Process(SLEEPS)
+    assert pods.ContainerdPods([]).stop(2, lambda text: None) == []
+    ended = {key[0]: process.ended_with for key, (process, _labels) in found.items()}
+    assert ended == {"a": 0, "b": 0, "c": -signal.SIGKILL, "d": -signal.SIGKILL}
+    assert bystander.ended_with is None
+    bystander.end()
+    for identity in [*found, "e" * 64]:
+        assert "tasks delete --force " + identity in calls
+        assert "containers delete " + identity in calls

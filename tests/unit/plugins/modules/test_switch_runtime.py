@@ -1,0 +1,421 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The switch against a node of files, an engine's socket and commands that answer as recorded.
+
+What matters is what is left behind: the flag files, the journal, and which containers were
+stopped, also where the run breaks off at any of its steps.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import pathlib
+import re
+import subprocess
+import time
+import types
+
+import pytest
+from ansible_collections.homelab.containerd.plugins.module_utils import cni, node
+from ansible_collections.homelab.containerd.plugins.modules import switch_runtime
+from support import read_recorded
+
+KUBEADM = (
+    'KUBELET_KUBEADM_ARGS="--network-plugin=cni '
+    '--pod-infra-container-image=registry.k8s.io/pause:3.6"\n'
+)
+ON_CONTAINERD = (
+    'KUBELET_KUBEADM_ARGS="--container-runtime=remote '
+    "--container-runtime-endpoint=unix:///run/containerd/containerd.sock "
+    '--pod-infra-container-image=registry.k8s.io/pause:3.6"\n'
+)
+# With a flag that only dockershim reads: it goes, and has to be there again on the way back.
+EXTRA = "# The owner's\nKUBELET_EXTRA_ARGS=--cni-bin-dir=/opt/cni/bin --node-ip=10.0.0.2\n"
+EXTRA_AFTER = '# The owner\'s\nKUBELET_EXTRA_ARGS="--node-ip=10.0.0.2"\n'
+
+
+class Crash(BaseException):
+    """The node is reset: nothing after this is done."""
+
+
+class Failed(Exception):
+    """What fail_json does, for a test."""
+
+
+class Machine:
+    """A node's files and commands. A change on it is an effect; it can crash before any of them."""
+
+    def __init__(self, directory: pathlib.Path, engine, monkeypatch) -> None:
+        self.engine = engine
+        self.flags = directory / "kubeadm-flags.env"
+        self.extra = directory / "default-kubelet"
+        self.flags.write_text(KUBEADM)
+        self.extra.write_text(EXTRA)
+        self.admin_conf = directory / "admin.conf"
+        self.admin_conf.write_text("")
+        self.journal = directory / "switch.json"
+        self.containerd_config = directory / "config.toml"
+        self.containerd_config.write_text("broken")
+        self.plugins = read_recorded("containerd-1.6.20/plugins-cri-on.txt")
+        self.broken: set[str] = set()
+        self.failing: set[str] = set()
+        self.heartbeat_age = 0
+        self.kubelet = self.flags.read_text()
+        self.effects: list[str] = []
+        self.crash_before = 0
+        self._write = node.write_text
+        journal_class = switch_runtime.Journal
+        extras = ((str(self.extra), "KUBELET_EXTRA_ARGS"), (str(directory / "no"), "X"))
+        for name, value in {
+            "KUBEADM_FLAGS": (str(self.flags), "KUBELET_KUBEADM_ARGS"),
+            "EXTRA_ARGS": extras,
+            "CONTAINERD_CONFIG": str(self.containerd_config),
+            "CONTAINERD_CONFIG_BEFORE": str(directory / "original.toml"),
+            "POLL_SECONDS": 0.001,
+            "Journal": lambda: journal_class(str(self.journal)),
+        }.items():
+            monkeypatch.setattr(switch_runtime, name, value)
+        monkeypatch.setattr(node, "run", self.run)
+        monkeypatch.setattr(node, "write_text", self.write)
+        monkeypatch.setattr(cni, "CACHE_DIRS", ())
+        monkeypatch.setattr(cni, "HOST_LOCAL_DIR", str(directory / "networks"))
+        self.pods = read_recorded("kubernetes-1.23.17/pods.json")
+        self.node = read_recorded("kubernetes-1.23.17/nodes.json")["items"][0]
+        self.at_first = copy.deepcopy(engine.containers)
+
+    @property
+    def files(self) -> tuple[str, str]:
+        return self.flags.read_text(), self.extra.read_text()
+
+    @property
+    def state(self) -> str:
+        return json.loads(self.journal.read_text())["state"]
+
+    def effect(self, text: str) -> None:
+        if self.crash_before and len(self.effects) + 1 == self.crash_before:
+            raise Crash
+        self.effects.append(text)
+
+    def write(self, path: str, text: str, mode: int | None = None) -> None:
+        self.effect("write " + pathlib.Path(path).name)
+        self._write(path, text, mode)
+
+    def run(self, words, timeout=60, check=True):
+        line = " ".join(words)
+        if words[0] == "systemctl":
+            self.effect(line)
+        if line == "systemctl start kubelet":
+            self.kubelet = self.flags.read_text()
+        done = subprocess.CompletedProcess(
+            words, line in self.failing, self.output(line), "it says"
+        )
+        if check and done.returncode:
+            raise node.NodeError(line)
+        return done
+
+    def output(self, line: str) -> str:
+        if line == "kubelet --version":
+            return "Kubernetes v1.23.17\n"
+        if line == "ctr plugins list":
+            return str(self.plugins)
+        runtime = "containerd" if "container-runtime-endpoint" in self.kubelet else "docker"
+        if "get pods" in line:
+            return re.sub(r"(docker|containerd)://", runtime + "://", json.dumps(self.pods))
+        if "get node " in line:
+            ready = [c for c in self.node["status"]["conditions"] if c["type"] == "Ready"][0]
+            heartbeat = time.gmtime(time.time() - self.heartbeat_age)
+            ready["lastHeartbeatTime"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", heartbeat)
+            ready["status"] = "False" if runtime in self.broken else "True"
+            ready["message"] = "as the test says"
+            self.node["status"]["nodeInfo"]["containerRuntimeVersion"] = runtime + "://1"
+            return json.dumps(self.node)
+        return ""
+
+    def switch(self, to: str, check_mode: bool = False, crash_before: int = 0, **params):
+        self.effects = []
+        self.crash_before = crash_before
+
+        def fail_json(**result):
+            raise Failed(result)
+
+        return switch_runtime.run_module(
+            types.SimpleNamespace(
+                check_mode=check_mode,
+                fail_json=fail_json,
+                params=dict(
+                    {
+                        "to": to,
+                        "node_name": "node1",
+                        "ready_timeout": 1,
+                        "pods_timeout": 1,
+                        "grace_seconds": 5,
+                        "rollback": True,
+                        "kubeconfig": str(self.admin_conf),
+                        "cni_bin_dirs": ["/opt/cni/bin"],
+                        "docker_socket": self.engine.path,
+                        "progress_file": None,
+                    },
+                    **params,
+                ),
+            )
+        )
+
+
+@pytest.fixture
+def machine(tmp_path, engine, monkeypatch):
+    return Machine(tmp_path, engine, monkeypatch)
+
+
+def test_to_containerd(machine, engine):
+    result = machine.switch("containerd")
+    assert machine.files == (ON_CONTAINERD, EXTRA_AFTER)
+    assert result["changed"] is True and result["runtime_version"] == "containerd://1"
+    assert [step["name"] for step in result["steps"]] == [
+        "stop kubelet",
+        "stop pods",
+        "start kubelet",
+        "wait for Ready",
+    ]
+    assert result["complaints"] == []
+    assert {entry["before_header"] for entry in result["diff"]} == {
+        str(machine.flags),
+        str(machine.extra),
+    }
+    assert machine.state == "done"
+    assert machine.effects[0] == "write switch.json"
+    assert machine.effects.index("systemctl stop kubelet") < machine.effects.index(
+        "systemctl start kubelet"
+    )
+
+
+def test_only_what_kubernetes_owns_is_stopped(machine, engine):
+    own = {c["Id"] for c in engine.containers if c["Names"] == ["/owners-own"]}
+    assert len(own) == 1 and len(engine.containers) == 23
+    machine.switch("containerd")
+    assert set(engine.stopped) == {c["Id"] for c in engine.containers} - own
+    sandboxes = {
+        c["Id"]
+        for c in engine.containers
+        if c["Labels"].get("io.kubernetes.docker.type") == "podsandbox"
+    }
+    assert set(engine.stopped[-11:]) == sandboxes
+    graces = {r.split("=")[1] for r in engine.requests if "/stop" in r}
+    # 2 for the control plane's, 5 as the longest allowed here for the others, 0 for sandboxes.
+    assert graces == {"2", "5", "0"}
+
+
+def test_the_kubelets_first_status_comes_early_and_the_flag_for_it_is_gone(machine):
+    machine.switch("containerd")
+    assert switch_runtime.FIRST_STATUS in machine.kubelet
+    assert switch_runtime.FIRST_STATUS not in machine.files[0]
+
+
+def test_a_second_run_changes_nothing(machine):
+    machine.switch("containerd")
+    assert machine.switch("containerd") == {"changed": False}
+    assert machine.effects == []
+
+
+def test_check_mode_says_so_and_does_nothing(machine, engine):
+    result = machine.switch("containerd", check_mode=True)
+    assert result["changed"] is True
+    assert ON_CONTAINERD in [entry["after"] for entry in result["diff"]]
+    assert machine.effects == [] and engine.requests == []
+    assert machine.files == (KUBEADM, EXTRA)
+    assert not machine.journal.exists()
+
+
+def test_there_and_back(machine):
+    machine.switch("containerd")
+    result = machine.switch("docker")
+    assert result["runtime_version"] == "docker://1"
+    assert machine.files == (KUBEADM, EXTRA)
+    assert machine.switch("docker") == {"changed": False}
+
+
+def test_the_way_back_keeps_what_the_owner_wrote_since(machine):
+    machine.switch("containerd")
+    machine.extra.write_text(EXTRA_AFTER.replace("10.0.0.2", "10.0.0.3"))
+    machine.switch("docker")
+    assert machine.files == (KUBEADM, EXTRA_AFTER.replace("10.0.0.2", "10.0.0.3"))
+
+
+def test_a_way_back_without_a_journal(machine):
+    machine.flags.write_text(ON_CONTAINERD)
+    machine.switch("docker")
+    assert machine.files[0] == KUBEADM
+
+
+def test_a_node_that_does_not_get_ready_goes_back_by_itself(machine):
+    machine.broken = {"containerd"}
+    with pytest.raises(Failed) as failure:
+        machine.switch("containerd")
+    result = failure.value.args[0]
+    assert result["rolled_back"] is True
+    assert "node1 did not get Ready on containerd and is back on docker://1" in result["msg"]
+    assert "as the test says" in result["msg"]
+    assert machine.files == (KUBEADM, EXTRA)
+    assert machine.state == "rolled_back"
+    machine.broken = set()
+    assert machine.switch("containerd")["runtime_version"] == "containerd://1"
+
+
+def test_without_rollback_it_is_left_for_a_person(machine):
+    machine.broken = {"containerd"}
+    with pytest.raises(switch_runtime.SwitchFailed, match="not Ready: as the test says"):
+        machine.switch("containerd", rollback=False)
+    assert machine.files == (ON_CONTAINERD, EXTRA_AFTER)
+    assert machine.state == "running"
+
+
+def test_the_last_word_of_the_old_kubelet_does_not_count(machine):
+    machine.heartbeat_age = 60
+    with pytest.raises(switch_runtime.SwitchFailed, match="not Ready"):
+        machine.switch("containerd", rollback=False, ready_timeout=0)
+
+
+def test_not_ready_on_either_side_tells_both(machine):
+    machine.broken = {"containerd", "docker"}
+    with pytest.raises(switch_runtime.SwitchFailed, match="and not on docker either"):
+        machine.switch("containerd")
+
+
+def test_an_unexpected_error_takes_the_node_back_too(machine, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(switch_runtime.Switch, "start_kubelet", full)
+    with pytest.raises(switch_runtime.SwitchFailed, match="No space left"):
+        machine.switch("containerd")
+    assert machine.effects.count("systemctl stop kubelet") == 2
+
+
+def test_a_cri_that_does_not_answer_stops_it_before_anything(machine, engine):
+    machine.plugins = read_recorded("containerd-1.6.20/plugins-cri-off.txt")
+    with pytest.raises(node.NodeError, match="nothing was changed"):
+        machine.switch("containerd")
+    assert machine.effects == [] and engine.stopped == []
+    assert machine.files == (KUBEADM, EXTRA)
+
+
+@pytest.mark.parametrize("containerd", ["1.6.20", "1.7.24", "2.4.2"])
+def test_the_cri_of_each_containerd_is_recognised(machine, containerd):
+    machine.plugins = read_recorded("containerd-%s/plugins-cri-on.txt" % containerd)
+    switch_runtime.preconditions({"kubeconfig": str(machine.admin_conf)})
+
+
+def test_no_kubeconfig_stops_it_before_anything(machine):
+    with pytest.raises(node.NodeError, match=r"There is no /no/admin.conf .*nothing was changed"):
+        machine.switch("containerd", kubeconfig="/no/admin.conf")
+    assert machine.effects == []
+
+
+def test_broken_quotes_stop_it_before_anything(machine):
+    machine.extra.write_text('KUBELET_EXTRA_ARGS="--a')
+    with pytest.raises(node.NodeError, match=r"default-kubelet: .*Repair the quoting"):
+        machine.switch("containerd")
+    assert machine.effects == []
+
+
+@pytest.mark.parametrize("text", ["{", "null", "[]", '"x"'])
+def test_a_damaged_journal_is_not_guessed_at(machine, text):
+    machine.journal.write_text(text)
+    with pytest.raises(node.NodeError, match="cannot be read"):
+        machine.switch("containerd")
+    assert machine.effects == []
+
+
+def test_pods_that_do_not_come_back_are_named(machine):
+    late = read_recorded("kubernetes-1.23.17/pods-after-a-reboot.json")
+    output = machine.output
+
+    def changed(line):
+        if "get pods" in line and machine.journal.exists():
+            return json.dumps(late)
+        return output(line)
+
+    machine.output = changed
+    with pytest.raises(switch_runtime.SwitchFailed, match=r"The node is Ready, .*home/data-0"):
+        machine.switch("containerd", pods_timeout=0)
+    assert machine.state == "done"
+
+
+def test_what_the_api_says_of_the_old_containers_does_not_count(machine):
+    """For a moment it shows the pods as ready that were stopped."""
+    output = machine.output
+    asked = []
+
+    def changed(line):
+        if "get pods" in line:
+            asked.append(line)
+            return json.dumps(machine.pods) if len(asked) < 4 else output(line)
+        return output(line)
+
+    machine.output = changed
+    machine.switch("containerd")
+    assert len(asked) == 4
+
+
+def test_pods_that_were_not_ready_before_are_not_waited_for(machine):
+    machine.pods = read_recorded("kubernetes-1.23.17/pods-after-a-reboot.json")
+    assert machine.switch("containerd", pods_timeout=0)["changed"] is True
+
+
+def test_containerd_that_does_not_start_gets_its_old_configuration(machine, tmp_path):
+    machine.switch("containerd")
+    (tmp_path / "original.toml").write_text("as before")
+    machine.failing = {"systemctl restart containerd"}
+    machine.switch("docker")
+    assert machine.containerd_config.read_text() == "as before"
+    assert machine.effects.count("systemctl restart containerd") == 2
+
+
+def test_a_configuration_that_was_not_there_before_is_moved_away(machine, tmp_path):
+    machine.switch("containerd")
+    machine.failing = {"systemctl restart containerd"}
+    machine.switch("docker")
+    assert not machine.containerd_config.exists()
+    assert (tmp_path / "config.toml.homelab-broken").read_text() == "broken"
+
+
+def crash_points(machine, direction):
+    """Runs the switch again and again, and breaks it off before its first effect, its second, …
+
+    Yields after each crash, with the node as it was left; the caller has to put it on docker again.
+    """
+    point = 0
+    while True:
+        point += 1
+        machine.engine.containers[:] = copy.deepcopy(machine.at_first)
+        machine.journal.unlink(missing_ok=True)
+        assert machine.files == (KUBEADM, EXTRA)
+        if direction == "docker":
+            machine.switch("containerd")
+        try:
+            machine.switch(direction, crash_before=point)
+        except Crash:
+            yield "before effect %d, after %s" % (point, machine.effects[-2:])
+            continue
+        assert point > 8
+        if direction == "containerd":
+            machine.switch("docker")
+        return
+
+
+@pytest.mark.parametrize("direction", ["containerd", "docker"])
+@pytest.mark.parametrize(
+    "then", [["containerd"], ["docker"], ["containerd", "docker", "containerd"]]
+)
+def test_wherever_it_breaks_off_the_next_run_goes_on(machine, direction, then):
+    for where in crash_points(machine, direction):
+        for to in then:
+            machine.switch(to)
+            assert machine.kubelet.count("--network-plugin=cni") == (to == "docker"), where
+            assert not machine.journal.exists() or machine.state == "done", where
+            expected = (KUBEADM, EXTRA) if to == "docker" else (ON_CONTAINERD, EXTRA_AFTER)
+            assert machine.files == expected, "%s, then to %s" % (where, to)
+        machine.switch("docker")
+        assert machine.files == (KUBEADM, EXTRA), where

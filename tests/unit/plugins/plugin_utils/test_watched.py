@@ -1,0 +1,92 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import types
+
+import pytest
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible_collections.homelab.containerd.plugins.plugin_utils import watched
+
+
+class Job(watched.WatchedAction):
+    """The watching alone, over answers that a test gives."""
+
+    module = "homelab.containerd.switch_runtime"
+
+    def __init__(self, answers, states):
+        self.answers = answers
+        self.states = states
+        self.asked = []
+
+    def _low_level_execute_command(self, command):
+        self.asked.append(command)
+        answer = self.answers.pop(0) if self.answers else ""
+        if isinstance(answer, Exception):
+            raise answer
+        return {"stdout": answer}
+
+    def _status(self, job, mode, task_vars):
+        assert job == "17.1"
+        return {} if mode == "cleanup" else self.states.pop(0)
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch):
+    lines = []
+    monkeypatch.setattr(watched, "POLL_SECONDS", 0)
+    monkeypatch.setattr(
+        watched,
+        "display",
+        types.SimpleNamespace(
+            display=lambda text, color: lines.append(text),
+            warning=lambda text: lines.append("warning: " + text),
+        ),
+    )
+    return lines
+
+
+def watch(job):
+    return job._watch("17.1", "/run/x.jsonl", {"inventory_hostname": "machine1"})
+
+
+END = '{"ended": true}\n'
+DONE = {"finished": 1, "changed": True, "ansible_job_id": "17.1", "results_file": "/x"}
+
+
+def test_each_line_is_shown_once_and_the_result_is_the_modules(shown):
+    job = Job(['{"text": "one"}\n', '{"text": "two"}\n' + END], [DONE])
+    assert watch(job) == {"changed": True}
+    assert shown == ["    machine1  one", "    machine1  two"]
+    assert job.asked == [
+        "tail -n +1 /run/x.jsonl 2>/dev/null",
+        "tail -n +2 /run/x.jsonl 2>/dev/null",
+    ]
+
+
+def test_a_line_that_is_half_written_is_read_again(shown):
+    job = Job(['{"text": "one"}\n{"te', '{"text": "two"}\n' + END], [DONE])
+    watch(job)
+    assert shown == ["    machine1  one", "    machine1  two"]
+    assert "+2" in job.asked[1]
+
+
+def test_a_connection_that_drops_is_waited_for(shown):
+    job = Job([AnsibleConnectionFailure("gone"), '{"text": "one"}\n' + END], [DONE])
+    assert watch(job) == {"changed": True}
+    assert shown[0].startswith("warning: machine1 does not answer, its job goes on: gone")
+    assert shown[1] == "    machine1  one"
+
+
+def test_a_connection_that_stays_away_is_an_error(monkeypatch):
+    monkeypatch.setattr(watched, "UNREACHABLE_SECONDS", -1)
+    with pytest.raises(AnsibleError, match="gone"):
+        watch(Job([AnsibleConnectionFailure("gone")], []))
+
+
+def test_a_job_that_died_without_a_last_line_is_found(monkeypatch):
+    monkeypatch.setattr(watched, "STATUS_SECONDS", 0)
+    failed = dict(DONE, failed=True, msg="killed")
+    assert watch(Job(["", ""], [{"finished": 0}, failed]))["msg"] == "killed"

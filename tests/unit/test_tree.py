@@ -1,0 +1,189 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rules that hold for the whole checkout."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import re
+import sys
+import typing as t
+
+import pytest
+import yaml
+from support import ROOT
+
+ON_NODES = sorted(
+    path
+    for folder in ("modules", "module_utils")
+    for path in (ROOT / "plugins" / folder).glob("*.py")
+)
+PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
+ROLES = sorted(path.parent for path in (ROOT / "roles").glob("*/tasks"))
+#: Templates of what is shown to a person, not written.
+PRINTED = {"plan.txt.j2"}
+#: Where the collection keeps what only it reads.
+STATE = "/var/lib/homelab-containerd/"
+#: Younger than Python 3.7, and on no node that is older: name to the version that brought it.
+YOUNGER = {
+    "removeprefix": "3.9",
+    "removesuffix": "3.9",
+    "cached_property": "3.8",
+    "is_relative_to": "3.9",
+    "missing_ok": "3.8",
+    "dirs_exist_ok": "3.8",
+    "to_thread": "3.9",
+    "process_group": "3.11",
+    "strict": "3.10",
+}
+
+
+def name(path: pathlib.Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def load(path: pathlib.Path) -> t.Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+@pytest.mark.parametrize("path", ON_NODES, ids=name)
+def test_what_runs_on_nodes_is_python_3_7(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=(3, 7))
+    for item in ast.walk(tree):
+        if isinstance(item, ast.Attribute) and item.attr in YOUNGER:
+            pytest.fail("%s:%d: %s" % (name(path), item.lineno, item.attr))
+        if isinstance(item, ast.Call):
+            for keyword in item.keywords:
+                assert keyword.arg not in YOUNGER, "%s:%d" % (name(path), item.lineno)
+            called = item.func
+            if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+                assert (called.value.id, called.attr) not in {("shlex", "join"), ("math", "prod")}
+    # Otherwise annotations like list[str] would be evaluated.
+    assert "from __future__ import annotations" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", ON_NODES, ids=name)
+def test_what_runs_on_nodes_needs_the_standard_library_alone(path):
+    known = {"ansible", "ansible_collections", "__future__"}
+    for item in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        modules = []
+        if isinstance(item, ast.Import):
+            modules = [alias.name for alias in item.names]
+        elif isinstance(item, ast.ImportFrom):
+            modules = [item.module or ""]
+        for module in modules:
+            first = module.split(".")[0]
+            assert first in known or first in sys.stdlib_module_names, "%s: %s" % (
+                name(path),
+                module,
+            )
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=name)
+def test_plugins_say_their_licence(path):
+    head = path.read_text(encoding="utf-8")[:400]
+    assert "SPDX-License-Identifier: GPL-3.0-or-later" in head
+    assert "GNU General Public License v3.0+" in head
+
+
+def options(role: pathlib.Path) -> dict[str, t.Any]:
+    specs = load(role / "meta/argument_specs.yml")
+    assert specs, "roles/%s has no meta/argument_specs.yml" % role.name
+    return specs["argument_specs"]["main"].get("options") or {}
+
+
+@pytest.mark.parametrize("role", ROLES, ids=name)
+def test_defaults_and_argument_specs_agree(role):
+    defaults = load(role / "defaults/main.yml") or {}
+    specified = options(role)
+    required = {key for key, option in specified.items() if option.get("required")}
+    assert set(specified) - required == set(defaults)
+    assert not required & set(defaults)
+    for key, value in defaults.items():
+        option = specified[key]
+        # A default that is computed cannot be said twice.
+        computed = "{{" in str(value)
+        if computed and "default" not in option:
+            continue
+        assert option.get("default", "no default in argument_specs") == value, key
+
+
+@pytest.mark.parametrize("role", ROLES, ids=name)
+def test_variables_have_the_roles_name(role):
+    for key in load(role / "defaults/main.yml") or {}:
+        assert key.startswith(role.name + "_"), key
+    for path in (role / "vars").glob("*.yml"):
+        for key in load(path) or {}:
+            assert key.startswith("__%s_" % role.name), key
+    for key in options(role):
+        assert key.startswith(role.name + "_"), key
+
+
+@pytest.mark.parametrize("role", ROLES, ids=name)
+def test_every_role_says_what_it_is(role):
+    assert options(role) is not None
+    assert (role / "README.md").is_file()
+    assert load(role / "meta/main.yml")["galaxy_info"]["license"] == "GPL-3.0-or-later"
+
+
+@pytest.mark.parametrize("role", ROLES, ids=name)
+def test_every_option_is_in_the_readme_or_described(role):
+    for key, option in options(role).items():
+        assert option.get("description"), key
+
+
+def tasks(value: t.Any) -> t.Iterator[dict[str, t.Any]]:
+    """All tasks of a task file, those in blocks too."""
+    for task in value or []:
+        yield task
+        for block in ("block", "rescue", "always"):
+            yield from tasks(task.get(block))
+
+
+TASK_FILES = sorted(
+    path
+    for folder in ("tasks", "handlers")
+    for path in (ROOT / "roles").glob("*/%s/*.yml" % folder)
+)
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=name)
+def test_written_files_say_who_manages_them(path):
+    """In the content, or by the filter that makes it."""
+    variables = load(path.parents[1] / "vars/main.yml") or {}
+
+    def destination(text: str) -> str:
+        for _level in range(3):
+            text = re.sub(r"\{\{ (\w+) \}\}", lambda m: str(variables.get(m[1], m[0])), text)
+        return text
+
+    for task in tasks(load(path)):
+        copy = task.get("ansible.builtin.copy") or {}
+        if "content" in copy and not destination(copy["dest"]).startswith(STATE):
+            written = "Ansible managed" in copy["content"]
+            assert written or "homelab.containerd.containerd_config(" in copy["content"], task[
+                "name"
+            ]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "roles").glob("*/templates/*.j2")), ids=name)
+def test_templates_say_who_manages_the_file(path):
+    if path.name in PRINTED:
+        return
+    text = re.sub(r"(?s)\{[#%].*?[#%]\}", "", path.read_text(encoding="utf-8"))
+    head = "\n".join(text.strip().splitlines()[:3])
+    assert re.search(r"ansible_managed|Ansible managed", head)
+
+
+def test_no_secret_of_this_machine_is_in_the_tree():
+    """Paths and hosts of the machine it was made on do not belong here."""
+    found = re.compile(r"/work/(main|shared)|/tmp/scratch")
+    for folder in ("plugins", "roles", "playbooks", "tests", "molecule", "verify", "docs"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and path.suffix in {".py", ".yml", ".md", ".j2", ".json", ".toml"}:
+                text = path.read_text(encoding="utf-8")
+                if path != pathlib.Path(__file__).resolve():
+                    assert not found.search(text), name(path)
