@@ -32,7 +32,9 @@ INVENTORY = $(CACHE)/run/demo/inventory.yml
 demo: setup ## a real dockershim cluster in a container, migrated before your eyes
 	@$(LAB) up --cluster demo --label demo
 	@$(LAB) workloads --cluster demo
-	ansible-playbook -i $(INVENTORY) homelab.containerd.migrate
+	ansible-playbook -i $(INVENTORY) homelab.containerd.migrate -e migrate_report_dir=$(CACHE)/report
+	@echo
+	@cat $(CACHE)/report/hc-demo-node1.txt
 	@echo
 	@echo "The cluster is up. A kubectl on it: docker exec -it hc-demo-node1 kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes,pods -A -o wide"
 	@echo "make demo-clean removes it."
@@ -77,6 +79,7 @@ test: lint unit sanity molecule ## everything that fits in an hour
 test-all: test ## all of it
 	$(call stage,molecule crash,molecule test -s crash)
 	$(call stage,molecule containerd2,molecule test -s containerd2)
+	$(call stage,molecule workers,molecule test -s workers)
 
 .PHONY: help
 help: ## this list

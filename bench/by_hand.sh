@@ -10,7 +10,7 @@
 # docker.socket where BY_HAND_UNITS names it (the documentation does not).
 set -euo pipefail
 # shellcheck disable=SC2206 # a list of units
-units=(${BY_HAND_UNITS:-docker.service docker.socket})
+units=(${BY_HAND_UNITS:-docker.service})
 flags=/var/lib/kubelet/kubeadm-flags.env
 pause=$(grep -o 'pod-infra-container-image=[^ "]*' "$flags" | cut -d= -f2)
 

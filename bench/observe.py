@@ -11,8 +11,11 @@ what the kubelet said on containerd counts, not what the API remembers of it:
 - Ready: the node's runtime begins with containerd://, its condition Ready is True, and that
   condition's heartbeat is not older than the kubelet's first start after the stop;
 - running: as many pods as before, every container of them running, with an ID that begins with
-  containerd://;
+  containerd:// (workloads: of the pods outside kube-system);
 - ready: the same, and every pod's condition Ready is True.
+
+At the end it also says since when the node has been Ready without a break that the API showed, and
+the longest time between two answers of the API.
 
 Prints JSON lines; ends when all of it is reached, at the deadline, or when its input is closed.
 """
@@ -34,6 +37,7 @@ from calendar import timegm
 from typing import Any
 
 PERIOD = 0.2
+EVENTS = ("node_ready", "workloads_running", "pods_running", "pods_ready")
 CONFIG = "/etc/kubernetes/admin.conf"
 RUNTIME = "containerd://"
 
@@ -105,6 +109,10 @@ def living(pods: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def workloads(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [pod for pod in pods if pod["metadata"]["namespace"] != "kube-system"]
+
+
 def running(pod: dict[str, Any]) -> bool:
     found = pod["status"].get("containerStatuses", [])
     return len(found) == len(pod["spec"]["containers"]) and all(
@@ -126,10 +134,11 @@ def watch(node: str, deadline: float) -> None:
     node_path = f"/api/v1/nodes/{node}"
     pods_path = f"/api/v1/pods?fieldSelector=spec.nodeName%3D{node}"
     process = f"/proc/{kubelet()['MainPID']}"
-    expected = len(living(api.get(pods_path) or {"items": []}))
-    if not expected:
+    before = living(api.get(pods_path) or {"items": []})
+    expected = len(before), len(workloads(before))
+    if not all(expected):
         sys.exit("the API does not answer, or the node has no pods")
-    tell("watching", pods=expected)
+    tell("watching", pods=expected[0])
     while os.path.exists(process):
         if time.monotonic() > deadline:
             return
@@ -141,7 +150,8 @@ def watch(node: str, deadline: float) -> None:
     seen: set[str] = set()
     late = ""
     away, answered = 0.0, time.monotonic()
-    while len(seen) < 3 and time.monotonic() < deadline:
+    steady = 0.0
+    while len(seen) < len(EVENTS) and time.monotonic() < deadline:
         if not started:
             began = int(kubelet()["ExecMainStartTimestampMonotonic"]) / 1e6
             if began > stopped:
@@ -153,11 +163,15 @@ def watch(node: str, deadline: float) -> None:
             away, answered = max(away, now - answered), now
             if started:
                 mine = living(pods)
+                home = workloads(mine)
+                complete = len(mine) >= expected[0]
                 checks = {
                     "node_ready": node_ready(found, started),
-                    "pods_running": len(mine) >= expected and all(map(running, mine)),
-                    "pods_ready": len(mine) >= expected and all(map(ready, mine)),
+                    "workloads_running": len(home) >= expected[1] and all(map(running, home)),
+                    "pods_running": complete and all(map(running, mine)),
+                    "pods_ready": complete and all(map(ready, mine)),
                 }
+                steady = (steady or now - stopped) if checks["node_ready"] else 0.0
                 for event, reached in checks.items():
                     if reached and event not in seen:
                         seen.add(event)
@@ -167,7 +181,12 @@ def watch(node: str, deadline: float) -> None:
                     late = " ".join(waiting)
                     tell("waiting", seconds=round(now - stopped, 2), pods=waiting)
         time.sleep(PERIOD)
-    tell("end", api_away=round(away, 2), restarts=int(kubelet()["NRestarts"]))
+    tell(
+        "end",
+        node_steady=round(steady, 2),
+        api_away=round(away, 2),
+        restarts=int(kubelet()["NRestarts"]),
+    )
 
 
 def end_with_input() -> None:

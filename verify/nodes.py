@@ -246,7 +246,7 @@ def probe_pod(
 
 def full_name(reference: str) -> str:
     """An image reference as containerd stores it."""
-    first, slash, _ = reference.partition("/")
+    first, slash, _rest = reference.partition("/")
     if not slash:
         reference = "library/" + reference
     if not slash or not ("." in first or ":" in first or first == "localhost"):
@@ -263,7 +263,7 @@ def stored_images(node: Node) -> dict[str, str]:
     lines = node.sh("ctr --namespace=k8s.io images list", "containerd").splitlines()[1:]
     found = {}
     for line in lines:
-        name, _, rest = line.partition(" ")
+        name, _space, rest = line.partition(" ")
         digest = next((word for word in rest.split() if word.startswith("sha256:")), "")
         found[name] = digest
     return found

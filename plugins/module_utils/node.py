@@ -109,11 +109,11 @@ def ctr_import(chunks: t.Iterable[bytes], *options: str) -> None:
     words = ["ctr", "-n", NAMESPACE, "images", "import"] + list(options) + ["-"]
     with tempfile.TemporaryFile() as output:
         sink = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=output, stderr=output)
-        assert sink.stdin is not None
+        stdin = t.cast("t.IO[bytes]", sink.stdin)
         try:
             for chunk in chunks:
-                sink.stdin.write(chunk)
-            sink.stdin.close()
+                stdin.write(chunk)
+            stdin.close()
         except BrokenPipeError:
             pass  # ctr ended; what it printed says why
         except BaseException:

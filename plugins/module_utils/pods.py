@@ -19,10 +19,19 @@ import typing as t
 from ansible_collections.homelab.containerd.plugins.module_utils import cni, node
 from ansible_collections.homelab.containerd.plugins.module_utils.docker_api import DockerAPI
 
-#: kubeadm's static pods. All of them can be killed at any moment (etcd writes ahead), and while
-#: they shut down in order the node's outage goes on, so they get seconds, not their grace.
-CONTROL_PLANE = frozenset(["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"])
-CONTROL_PLANE_GRACE = 2
+#: What kubeadm sets up. All of it can be killed at any moment (etcd writes ahead), and while it
+#: shuts down in order (CoreDNS waits 5 s for clients that are gone already) the outage goes on.
+CLUSTER_SERVICES = frozenset(
+    [
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "etcd",
+        "coredns",
+        "kube-proxy",
+    ]
+)
+CLUSTER_SERVICES_GRACE = 1
 GRACE_LABEL = "annotation.io.kubernetes.pod.terminationGracePeriod"
 WORKERS = 32
 
@@ -34,17 +43,17 @@ def in_parallel(function: t.Callable[..., t.Any], items: t.Iterable[t.Any]) -> t
         return list(pool.map(function, items))
 
 
-def is_control_plane(labels: t.Dict[str, str]) -> bool:
+def is_cluster_service(labels: t.Dict[str, str]) -> bool:
     return (
         labels.get("io.kubernetes.pod.namespace") == "kube-system"
-        and labels.get("io.kubernetes.container.name") in CONTROL_PLANE
+        and labels.get("io.kubernetes.container.name") in CLUSTER_SERVICES
     )
 
 
 def grace_of(labels: t.Dict[str, str], longest: int) -> int:
     """A container's grace in seconds, never more than longest."""
-    if is_control_plane(labels):
-        return CONTROL_PLANE_GRACE
+    if is_cluster_service(labels):
+        return CLUSTER_SERVICES_GRACE
     try:
         return min(int(labels.get(GRACE_LABEL, "30")), longest)
     except ValueError:
@@ -92,20 +101,46 @@ class DockerPods:
 
         return dict(zip([entry["Id"] for entry in listed], in_parallel(netns, listed)))
 
-    def stop(self, longest_grace: int, say: Say) -> t.List[str]:
-        """Stop them all; returns complaints that do not matter to the switch."""
-        containers = self._running("container")
-        say("stopping %d containers on docker" % len(containers))
+    def containers(self) -> t.List[t.Dict[str, t.Any]]:
+        """The running ones, as the API lists them, without sandboxes."""
+        return self._running("container")
+
+    def running(self) -> int:
+        """How many containers and sandboxes run."""
+        return len(self._running("container")) + len(self._running("podsandbox"))
+
+    def pid(self, identity: str) -> int:
+        return int(self.api.get("/containers/%s/json" % identity)["State"]["Pid"])
+
+    def stop(
+        self, longest_grace: int, say: Say, keep: t.Container[str] = frozenset()
+    ) -> t.List[str]:
+        """Stop all but those whose container name is in keep, and their sandboxes.
+
+        Returns complaints that do not matter to the switch.
+        """
+        listed = self.containers()
+        kept = [e for e in listed if is_cluster_service(e["Labels"]) and _name(e) in keep]
+        kept_sandboxes = {entry["Labels"].get("io.kubernetes.sandbox.id") for entry in kept}
+        going = [entry for entry in listed if entry not in kept]
+        say("stopping %d containers on docker" % len(going))
         in_parallel(
             lambda entry: self.api.stop(entry["Id"], grace_of(entry["Labels"], longest_grace)),
-            containers,
+            going,
         )
         sandboxes = self._sandboxes()
         complaints = _release(
             sandboxes, lambda found: sandboxes[found["containerId"]], self.bin_dirs
         )
-        in_parallel(lambda entry: self.api.stop(entry["Id"], 0), self._running("podsandbox"))
+        in_parallel(
+            lambda entry: self.api.stop(entry["Id"], 0),
+            [e for e in self._running("podsandbox") if e["Id"] not in kept_sandboxes],
+        )
         return complaints
+
+
+def _name(entry: t.Dict[str, t.Any]) -> t.Optional[str]:
+    return entry["Labels"].get("io.kubernetes.container.name")
 
 
 class ContainerdPods:

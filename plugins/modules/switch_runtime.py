@@ -45,6 +45,12 @@ options:
     description: The longest grace a pod gets to stop, in seconds, whatever it asks for.
     type: int
     default: 30
+  control_plane_last:
+    description:
+      - Whether etcd and the API server, where this node runs them as static pods, stay on docker
+        until the node's other pods run on containerd. The API is then away for seconds only.
+    type: bool
+    default: true
   rollback:
     description: Whether to go back to docker when the node is not Ready on containerd in time.
     type: bool
@@ -86,6 +92,12 @@ outage_seconds:
   description: From the stop of the kubelet until the API reported Ready on the new runtime.
   returned: when the node was switched
   type: float
+api_away_seconds:
+  description:
+    - How long the API was away, where etcd and the API server of this node were switched last.
+      V(null) where they were not; then the API was away for about RV(outage_seconds).
+  returned: when the node was switched
+  type: float
 running_seconds:
   description: From the stop of the kubelet until all pods were Running, as the API reported them.
   returned: when the node was switched
@@ -122,7 +134,12 @@ import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.homelab.containerd.plugins.module_utils import cluster, kubelet_flags, node
+from ansible_collections.homelab.containerd.plugins.module_utils import (
+    cluster,
+    control_plane,
+    kubelet_flags,
+    node,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils.docker_api import (
     DockerAPI,
     DockerError,
@@ -140,10 +157,17 @@ EXTRA_ARGS = (
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 CONTAINERD_CONFIG_BEFORE = node.STATE_DIR + "/original/config.toml"
 POLL_SECONDS = 0.5
-#: The kubelet's first status often says "PLEG is not healthy: pleg has yet to be successful", and
-#: the next one comes after nodeStatusUpdateFrequency, 10 s by default. So it is started with 1 s,
-#: and the flag is gone from the file as soon as the kubelet has read it.
-FIRST_STATUS = "--node-status-update-frequency=1s"
+#: Flags for the kubelet's first start, gone from the file as soon as the kubelet has read them.
+#: Its first status often says "PLEG is not healthy: pleg has yet to be successful", and
+#: the next one comes after nodeStatusUpdateFrequency, 10 s by default. And up to 1.26 it asks the
+#: API 5 times a second at most (50 since 1.27), too little to start all pods of a node at once.
+FIRST_START = (
+    "--node-status-update-frequency=1s",
+    "--kube-api-qps=50",
+    "--kube-api-burst=100",
+)
+#: How long etcd and the API server are kept back while other pods are slow to start.
+KEEP_SECONDS = 10
 
 Files = t.Dict[str, t.Optional[str]]
 
@@ -218,9 +242,9 @@ def edited(files: Files, to: str, kubelet_minor: int) -> Files:
         words, error = kubelet_flags.read_env(text, variable)
         if error:
             raise node.NodeError("%s: %s. Repair the quoting in the file." % (path, error))
-        if path == KUBEADM_FLAGS[0]:
-            # A start that broke off may have left it.
-            words = [word for word in words if word != FIRST_STATUS]
+        if tuple(words[-len(FIRST_START) :]) == FIRST_START:
+            # A start that broke off has left them.
+            words = words[: -len(FIRST_START)]
         # On the way back only what containerd's way put there goes: dockershim may need the rest.
         remote = kubelet_flags.RUNTIME_FLAGS & set(kubelet_flags.flag_values(words))
         if to == "docker" and not remote:
@@ -243,7 +267,7 @@ def with_first_status(text: t.Optional[str]) -> str:
     """kubeadm's flag file as it is for the moment of the kubelet's start."""
     variable = KUBEADM_FLAGS[1]
     words, _error = kubelet_flags.read_env(text or "", variable)
-    return kubelet_flags.write_env(text or "", variable, words + [FIRST_STATUS])
+    return kubelet_flags.write_env(text or "", variable, words + list(FIRST_START))
 
 
 def way_back(journal: Journal, now: Files, kubelet_minor: int) -> Files:
@@ -267,6 +291,10 @@ class Switch:
         self.minor = kubelet_minor
         self.progress = node.Progress(module.params["progress_file"])
         self.complaints: t.List[str] = []
+        #: Containers and sandboxes that run besides those kept till last.
+        self.others = 0
+        self.ready_seconds: t.Optional[float] = None
+        self.api_away_seconds: t.Optional[float] = None
         self.docker = DockerPods(self.params["docker_socket"], self.params["cni_bin_dirs"])
         self.containerd = ContainerdPods(self.params["cni_bin_dirs"])
 
@@ -290,19 +318,78 @@ class Switch:
 
     def run_containerd(self) -> str:
         """Every step can be done again, so an unfinished switch is simply run once more."""
+        control_plane.uncover()
         self.step("stop kubelet", "stopping the kubelet (1 of 3)")
         node.run(["systemctl", "stop", "kubelet"])
+        last = self.keep_control_plane()
         self.step("stop pods", "stopping the pods (2 of 3)")
-        self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
+        grace = self.params["grace_seconds"]
+        self.complaints += self.docker.stop(grace, self.say, control_plane.KEPT if last else ())
         self.step("start kubelet", "starting the kubelet on containerd (3 of 3)")
+        hidden = control_plane.cover() if last else {}
         started = self.start_kubelet(self.journal.data["files_after"])
         self.journal.step("wait for Ready")
         version = self.wait_ready("containerd://", started)
+        self.ready_seconds = round(time.time() - self.journal.data["began"], 2)
+        if last:
+            version = self.switch_control_plane(hidden)
         self.journal.finish("done")
         return version
 
+    def keep_control_plane(self) -> bool:
+        """Prepare etcd and the API server of this node to stay until the rest has moved."""
+        listed = self.docker.containers()
+        if not self.params["control_plane_last"] or not control_plane.can_be_last(listed):
+            return False
+        try:
+            for entry in listed:
+                labels = entry["Labels"]
+                if labels.get("io.kubernetes.container.name") in control_plane.KEPT:
+                    control_plane.shelter(self.docker.pid(entry["Id"]))
+        except OSError as exc:
+            self.say("etcd and the API server cannot be kept till last here: %s" % exc)
+            return False
+        self.others = self.docker.running() - 2 * len(control_plane.KEPT)
+        self.say("etcd and the API server stay on docker until the other pods run")
+        return True
+
+    def switch_control_plane(self, hidden: t.Dict[str, str]) -> str:
+        self.journal.step("wait for pods")
+        self.wait_tasks(self.others, KEEP_SECONDS)
+        self.step("switch control plane", "etcd and the API server follow")
+        away = time.time()
+        self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
+        control_plane.show(hidden)
+        # Once both are begun the kubelet is started anew, while the API server is still on its
+        # way: it watches the manifests' own directory again, and reports to the API at once.
+        self.wait_tasks(self.others + 2 * len(hidden), KEEP_SECONDS)
+        control_plane.uncover()
+        control_plane.leave_shelter()
+        node.run(["systemctl", "stop", "kubelet"])
+        started = self.start_kubelet(self.journal.data["files_after"])
+        while self.api_away():
+            if time.time() > away + self.params["ready_timeout"]:
+                raise SwitchFailed(
+                    "the API server did not start on containerd\n" + node.journal_tail("kubelet")
+                )
+            time.sleep(0.1)
+        self.api_away_seconds = round(time.time() - away, 2)
+        self.say("the API is back, it was away %.1f s" % self.api_away_seconds)
+        return self.wait_ready("containerd://", started)
+
+    def wait_tasks(self, count: int, seconds: float) -> None:
+        """Wait until containerd runs so many containers and sandboxes, or no longer than that."""
+        deadline = time.time() + seconds
+        while node.ctr("tasks", "list").count("RUNNING") < count and time.time() < deadline:
+            time.sleep(0.1)
+
+    def api_away(self) -> bool:
+        words = ["kubectl", "--kubeconfig", self.params["kubeconfig"], "--request-timeout=2s"]
+        return node.run(words + ["get", "--raw", "/readyz"], timeout=5, check=False).returncode != 0
+
     def to_docker(self) -> str:
         self.journal.begin("docker", {}, way_back(self.journal, flag_files(), self.minor))
+        control_plane.uncover()
         self.step("stop kubelet", "stopping the kubelet (1 of 4)")
         node.run(["systemctl", "stop", "kubelet"])
         self.step("stop pods", "stopping the pods (2 of 4)")
@@ -312,6 +399,7 @@ class Switch:
         self.revive_docker()
         # Some may still be there, where the switch to containerd broke off early.
         self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
+        control_plane.leave_shelter()
         self.step("start kubelet", "starting the kubelet on docker (4 of 4)")
         started = self.start_kubelet(self.journal.data["files_after"])
         self.journal.step("wait for Ready")
@@ -534,9 +622,14 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
                 % (params["node_name"], exc, second)
             ) from exc
         journal.finish("rolled_back")
+        try:
+            switch.wait_pods("docker://", waited_for)
+            pods = "with all its pods"
+        except SwitchFailed as late:
+            pods = "but not with all its pods (%s)" % late
         module.fail_json(
-            msg="Node %s did not get Ready on containerd and is back on %s, Ready. %s"
-            % (params["node_name"], version, exc),
+            msg="Node %s did not get Ready on containerd and is back on %s, Ready, %s. %s"
+            % (params["node_name"], version, pods, exc),
             rolled_back=True,
             steps=journal.timings(),
             complaints=switch.complaints,
@@ -545,7 +638,9 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
         "changed": True,
         "diff": diff,
         "runtime_version": version,
-        "outage_seconds": round(journal.data["ended"] - journal.data["began"], 2),
+        "outage_seconds": switch.ready_seconds
+        or round(journal.data["ended"] - journal.data["began"], 2),
+        "api_away_seconds": switch.api_away_seconds,
         "steps": journal.timings(),
         "complaints": switch.complaints,
     }
@@ -561,6 +656,7 @@ def main() -> None:
             "ready_timeout": {"type": "int", "default": 180},
             "pods_timeout": {"type": "int", "default": 300},
             "grace_seconds": {"type": "int", "default": 30},
+            "control_plane_last": {"type": "bool", "default": True},
             "rollback": {"type": "bool", "default": True},
             "kubeconfig": {"type": "path", "default": "/etc/kubernetes/kubelet.conf"},
             "cni_bin_dirs": {"type": "list", "elements": "path", "default": ["/opt/cni/bin"]},

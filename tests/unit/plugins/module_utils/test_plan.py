@@ -58,7 +58,6 @@ def test_images_of_no_registry_are_named_where_containerd_cannot_pin(facts):
     assert "home/local-only:1" in describe(warning)
     assert "registry.lab:5000/web:1" not in describe(warning)
     facts["containerd"]["pins_images"] = True
-    facts["kubelet"]["heeds_pins"] = True
     assert len(decide(facts)["warnings"]) == 1
     facts["kubelet"]["heeds_pins"] = True
     assert decide(facts)["warnings"] == []

@@ -33,16 +33,24 @@ def test_grace(found, grace):
     assert pods.grace_of(found, 45) == grace
 
 
-def test_the_control_plane_gets_seconds_and_others_of_its_name_do_not(recorded):
+def test_what_kubeadm_set_up_gets_a_second_and_others_of_its_name_do_not(recorded):
     short = {
         entry["Labels"]["io.kubernetes.container.name"]
         for entry in recorded("docker-20.10.24/containers.json")
-        if pods.is_control_plane(entry["Labels"])
+        if pods.is_cluster_service(entry["Labels"])
     }
-    assert short == {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+    assert short == pods.CLUSTER_SERVICES
     etcd = {"io.kubernetes.container.name": "etcd", "io.kubernetes.pod.namespace": "home"}
-    assert not pods.is_control_plane(etcd)
-    assert pods.grace_of(dict(etcd, **{"io.kubernetes.pod.namespace": "kube-system"}), 45) == 2
+    assert not pods.is_cluster_service(etcd)
+    assert pods.grace_of(dict(etcd, **{"io.kubernetes.pod.namespace": "kube-system"}), 45) == 1
+
+
+def test_docker_pods_that_are_to_be_kept_keep_their_sandboxes(engine, no_network):
+    docker = pods.DockerPods(engine.path, [])
+    docker.stop(30, lambda text: None, ("etcd",))
+    running = [c for c in engine.containers if c["State"] == "running"]
+    names = sorted(c["Names"][0].split("_")[1] for c in running if c["Names"][0] != "/owners-own")
+    assert len(running) == 3 and names == ["POD", "etcd"]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -19,7 +20,11 @@ import time
 import types
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import cni, node
+from ansible_collections.homelab.containerd.plugins.module_utils import (
+    cni,
+    control_plane,
+    node,
+)
 from ansible_collections.homelab.containerd.plugins.modules import switch_runtime
 from support import read_recorded
 
@@ -35,6 +40,16 @@ ON_CONTAINERD = (
 # With a flag that only dockershim reads: it goes, and has to be there again on the way back.
 EXTRA = "# The owner's\nKUBELET_EXTRA_ARGS=--cni-bin-dir=/opt/cni/bin --node-ip=10.0.0.2\n"
 EXTRA_AFTER = '# The owner\'s\nKUBELET_EXTRA_ARGS="--node-ip=10.0.0.2"\n'
+
+
+#: /proc/PID/cgroup of a container of a static pod, with docker's systemd driver.
+CGROUP_V1 = """\
+12:cpuset:/kubepods.slice/kubepods-burstable.slice/docker-1.scope
+4:cpu,cpuacct:/kubepods.slice/kubepods-burstable.slice/docker-1.scope
+1:name=systemd:/kubepods.slice/kubepods-burstable.slice/docker-1.scope
+0::/system.slice/docker.service
+"""
+CONTROL_PLANE = ["etcd.yaml", "kube-apiserver.yaml"]
 
 
 class Crash(BaseException):
@@ -67,6 +82,19 @@ class Machine:
         self.effects: list[str] = []
         self.crash_before = 0
         self._write = node.write_text
+        self._read = node.read_text
+        self.manifests = directory / "manifests"
+        self.manifests.mkdir()
+        for name in ("etcd", "kube-apiserver", "kube-scheduler"):
+            (self.manifests / (name + ".yaml")).write_text("# " + name)
+        self.real_manifests = directory / "manifests-below"
+        self.cgroups = directory / "cgroup"
+        self.cgroups.mkdir()
+        self.seen_by_kubelet: list[list[str]] = []
+        monkeypatch.setattr(control_plane, "MANIFESTS", str(self.manifests))
+        monkeypatch.setattr(control_plane, "COVER", str(directory / "cover"))
+        monkeypatch.setattr(control_plane, "CGROUPS", str(self.cgroups))
+        monkeypatch.setattr(node, "read_text", self.read)
         journal_class = switch_runtime.Journal
         extras = ((str(self.extra), "KUBELET_EXTRA_ARGS"), (str(directory / "no"), "X"))
         for name, value in {
@@ -78,6 +106,7 @@ class Machine:
             "Journal": lambda: journal_class(str(self.journal)),
         }.items():
             monkeypatch.setattr(switch_runtime, name, value)
+        monkeypatch.setattr(switch_runtime, "KEEP_SECONDS", 0)
         monkeypatch.setattr(node, "run", self.run)
         monkeypatch.setattr(node, "write_text", self.write)
         monkeypatch.setattr(cni, "CACHE_DIRS", ())
@@ -103,15 +132,37 @@ class Machine:
         self.effect("write " + pathlib.Path(path).name)
         self._write(path, text, mode)
 
+    def read(self, path: str) -> str | None:
+        if path == "/proc/self/mounts":
+            covered = self.real_manifests.exists()
+            return "bind %s none rw 0 0\n" % self.manifests if covered else ""
+        if re.fullmatch(r"/proc/\d+/cgroup", path):
+            return CGROUP_V1
+        return self._read(path)
+
+    def mount(self, words: list[str]) -> None:
+        """A bind mount, as far as one can see it through the path."""
+        if words[0] == "mount":
+            self.manifests.rename(self.real_manifests)
+            self.manifests.symlink_to(words[2])
+        else:
+            self.manifests.unlink()
+            self.real_manifests.rename(self.manifests)
+
     def run(self, words, timeout=60, check=True):
         line = " ".join(words)
-        if words[0] == "systemctl":
+        if words[0] in ("systemctl", "mount", "umount"):
             self.effect(line)
+        if words[0] in ("mount", "umount"):
+            self.mount(words)
         if line == "systemctl start kubelet":
             self.kubelet = self.flags.read_text()
-        done = subprocess.CompletedProcess(
-            words, line in self.failing, self.output(line), "it says"
-        )
+            self.seen_by_kubelet.append(sorted(os.listdir(self.manifests)))
+        failed = line in self.failing
+        # The API server runs where the kubelet sees its manifest.
+        if line.endswith("/readyz") and len(os.listdir(self.manifests)) < 3:
+            failed = True
+        done = subprocess.CompletedProcess(words, failed, self.output(line), "it says")
         if check and done.returncode:
             raise node.NodeError(line)
         return done
@@ -152,6 +203,7 @@ class Machine:
                         "ready_timeout": 1,
                         "pods_timeout": 1,
                         "grace_seconds": 5,
+                        "control_plane_last": False,
                         "rollback": True,
                         "kubeconfig": str(self.admin_conf),
                         "cni_bin_dirs": ["/opt/cni/bin"],
@@ -203,14 +255,14 @@ def test_only_what_kubernetes_owns_is_stopped(machine, engine):
     }
     assert set(engine.stopped[-11:]) == sandboxes
     graces = {r.split("=")[1] for r in engine.requests if "/stop" in r}
-    # 2 for the control plane's, 5 as the longest allowed here for the others, 0 for sandboxes.
-    assert graces == {"2", "5", "0"}
+    # 1 for what kubeadm set up, 5 as the longest allowed here for the others, 0 for sandboxes.
+    assert graces == {"1", "5", "0"}
 
 
 def test_the_kubelets_first_status_comes_early_and_the_flag_for_it_is_gone(machine):
     machine.switch("containerd")
-    assert switch_runtime.FIRST_STATUS in machine.kubelet
-    assert switch_runtime.FIRST_STATUS not in machine.files[0]
+    assert " ".join(switch_runtime.FIRST_START) in machine.kubelet
+    assert machine.files[0] == ON_CONTAINERD
 
 
 def test_a_second_run_changes_nothing(machine):
@@ -381,7 +433,82 @@ def test_a_configuration_that_was_not_there_before_is_moved_away(machine, tmp_pa
     assert (tmp_path / "config.toml.homelab-broken").read_text() == "broken"
 
 
-def crash_points(machine, direction):
+def test_the_control_plane_comes_last(machine, engine):
+    for hierarchy in ("cpuset", "cpu,cpuacct", "systemd"):
+        (machine.cgroups / hierarchy).mkdir()
+    (machine.cgroups / "cpuset/cpuset.cpus").write_text("0-1")
+    (machine.cgroups / "cpuset/cpuset.mems").write_text("0")
+    kept = {
+        entry["Id"]
+        for entry in engine.containers
+        if entry["Labels"].get("io.kubernetes.container.name") in ("etcd", "kube-apiserver")
+    }
+    pids = {1000 + index for index, e in enumerate(engine.containers) if e["Id"] in kept}
+    stops_at_start = []
+    run = machine.run
+
+    def watched(words, timeout=60, check=True):
+        if list(words) == ["systemctl", "start", "kubelet"]:
+            stops_at_start.append(set(engine.stopped))
+        return run(words, timeout, check)
+
+    node.run = watched
+    result = machine.switch("containerd", control_plane_last=True)
+    assert [step["name"] for step in result["steps"]][-2:] == [
+        "wait for pods",
+        "switch control plane",
+    ]
+    assert result["api_away_seconds"] is not None
+    # The kubelet starts on the other pods alone, and again, on all of them, once these two moved.
+    assert machine.seen_by_kubelet == [
+        ["kube-scheduler.yaml"],
+        [*CONTROL_PLANE, "kube-scheduler.yaml"],
+    ]
+    sandboxes = {
+        c["Labels"]["io.kubernetes.sandbox.id"] for c in engine.containers if c["Id"] in kept
+    }
+    assert not stops_at_start[0] & (kept | sandboxes)
+    assert len(stops_at_start[0]) == 18
+    assert kept | sandboxes <= stops_at_start[1]
+    assert len(stops_at_start[1]) == 22
+    for hierarchy in ("cpuset", "cpu,cpuacct", "systemd"):
+        group = machine.cgroups / hierarchy / control_plane.CGROUP
+        assert int((group / "cgroup.procs").read_text()) in pids
+    assert (machine.cgroups / "cpuset" / control_plane.CGROUP / "cpuset.cpus").read_text() == "0-1"
+    assert not (machine.cgroups / control_plane.CGROUP).exists()
+    assert sorted(os.listdir(machine.manifests)) == [*CONTROL_PLANE, "kube-scheduler.yaml"]
+    assert not machine.real_manifests.exists()
+    assert machine.files == (ON_CONTAINERD, EXTRA_AFTER)
+
+
+def test_a_worker_has_no_control_plane_to_keep(machine):
+    (machine.manifests / "etcd.yaml").unlink()
+    result = machine.switch("containerd", control_plane_last=True)
+    assert result["api_away_seconds"] is None
+    assert len(machine.seen_by_kubelet) == 1
+
+
+def test_a_cgroup_that_does_not_let_go_makes_an_ordinary_switch(machine):
+    machine.cgroups.rmdir()
+    machine.cgroups.write_text("no directory")
+    result = machine.switch("containerd", control_plane_last=True)
+    assert result["api_away_seconds"] is None
+    assert machine.seen_by_kubelet == [[*CONTROL_PLANE, "kube-scheduler.yaml"]]
+
+
+def test_a_control_plane_that_does_not_come_back_goes_back_to_docker(machine):
+    machine.failing = {
+        "kubectl --kubeconfig %s --request-timeout=2s get --raw /readyz" % machine.admin_conf
+    }
+    with pytest.raises(Failed) as failure:
+        machine.switch("containerd", control_plane_last=True)
+    assert "the API server did not start on containerd" in failure.value.args[0]["msg"]
+    assert machine.files == (KUBEADM, EXTRA)
+    assert sorted(os.listdir(machine.manifests)) == [*CONTROL_PLANE, "kube-scheduler.yaml"]
+    assert not machine.real_manifests.exists()
+
+
+def crash_points(machine, direction, last):
     """Runs the switch again and again, and breaks it off before its first effect, its second, …
 
     Yields after each crash, with the node as it was left; the caller has to put it on docker again.
@@ -395,7 +522,7 @@ def crash_points(machine, direction):
         if direction == "docker":
             machine.switch("containerd")
         try:
-            machine.switch(direction, crash_before=point)
+            machine.switch(direction, crash_before=point, control_plane_last=last)
         except Crash:
             yield "before effect %d, after %s" % (point, machine.effects[-2:])
             continue
@@ -405,14 +532,18 @@ def crash_points(machine, direction):
         return
 
 
-@pytest.mark.parametrize("direction", ["containerd", "docker"])
+@pytest.mark.parametrize(
+    ("direction", "last"), [("containerd", False), ("containerd", True), ("docker", False)]
+)
 @pytest.mark.parametrize(
     "then", [["containerd"], ["docker"], ["containerd", "docker", "containerd"]]
 )
-def test_wherever_it_breaks_off_the_next_run_goes_on(machine, direction, then):
-    for where in crash_points(machine, direction):
+def test_wherever_it_breaks_off_the_next_run_goes_on(machine, direction, last, then):
+    for where in crash_points(machine, direction, last):
         for to in then:
-            machine.switch(to)
+            machine.switch(to, control_plane_last=last)
+            assert not machine.real_manifests.exists(), where
+            assert len(os.listdir(machine.manifests)) == 3, where
             assert machine.kubelet.count("--network-plugin=cni") == (to == "docker"), where
             assert not machine.journal.exists() or machine.state == "done", where
             expected = (KUBEADM, EXTRA) if to == "docker" else (ON_CONTAINERD, EXTRA_AFTER)
