@@ -81,6 +81,11 @@ test-all: test ## all of it
 	$(call stage,molecule containerd2,molecule test -s containerd2)
 	$(call stage,molecule workers,molecule test -s workers)
 
+.PHONY: bench
+bench: setup lab ## the switch and the carrying of images, against the ways they replace
+	python3 bench/switch.py
+	python3 bench/carry.py
+
 .PHONY: help
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | column -t -s "$$(printf '\t')"

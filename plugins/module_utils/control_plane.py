@@ -106,3 +106,25 @@ def can_be_last(containers: t.Sequence[t.Dict[str, t.Any]]) -> bool:
     }
     files = [os.path.join(MANIFESTS, kept + ".yaml") for kept in KEPT]
     return names.issuperset(KEPT) and all(os.path.isfile(path) for path in files)
+
+
+def mirrors(pods: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+    """The mirror pods of KEPT, by namespace/name, ready to be created again.
+
+    pods: kubectl get pods -o json of this node. A kubelet may create mirror pods bound to itself
+    (NodeRestriction admission).
+    """
+    found = {}
+    for pod in pods["items"]:
+        metadata = pod["metadata"]
+        labels = metadata.get("labels") or {}
+        annotations = metadata.get("annotations") or {}
+        if labels.get("component") in KEPT and "kubernetes.io/config.mirror" in annotations:
+            kept = ("annotations", "labels", "name", "namespace", "ownerReferences")
+            found["%(namespace)s/%(name)s" % metadata] = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {key: metadata[key] for key in kept if key in metadata},
+                "spec": pod["spec"],
+            }
+    return found

@@ -293,6 +293,8 @@ class Switch:
         self.complaints: t.List[str] = []
         #: Containers and sandboxes that run besides those kept till last.
         self.others = 0
+        #: The API's copies of the static pods that are kept till last, by name.
+        self.mirrors: t.Dict[str, t.Any] = {}
         self.ready_seconds: t.Optional[float] = None
         self.api_away_seconds: t.Optional[float] = None
         self.docker = DockerPods(self.params["docker_socket"], self.params["cni_bin_dirs"])
@@ -360,13 +362,6 @@ class Switch:
         away = time.time()
         self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
         control_plane.show(hidden)
-        # Once both are begun the kubelet is started anew, while the API server is still on its
-        # way: it watches the manifests' own directory again, and reports to the API at once.
-        self.wait_tasks(self.others + 2 * len(hidden), KEEP_SECONDS)
-        control_plane.uncover()
-        control_plane.leave_shelter()
-        node.run(["systemctl", "stop", "kubelet"])
-        started = self.start_kubelet(self.journal.data["files_after"])
         while self.api_away():
             if time.time() > away + self.params["ready_timeout"]:
                 raise SwitchFailed(
@@ -375,7 +370,30 @@ class Switch:
             time.sleep(0.1)
         self.api_away_seconds = round(time.time() - away, 2)
         self.say("the API is back, it was away %.1f s" % self.api_away_seconds)
+        self.restore_mirrors()
+        # The kubelet is started anew, so that it watches the manifests' own directory again.
+        control_plane.uncover()
+        control_plane.leave_shelter()
+        node.run(["systemctl", "stop", "kubelet"])
+        started = self.start_kubelet(self.journal.data["files_after"])
         return self.wait_ready("containerd://", started)
+
+    def restore_mirrors(self) -> None:
+        """Create the mirror pods anew that the kubelet deleted while it did not see the manifests.
+
+        It would do so itself, but drops the pods' first status where there is none yet, and then
+        says nothing of them for up to 10 s.
+        """
+        found, _complaint = self.pods()
+        have = {cluster.pod_name(pod) for pod in found["items"]} if found else set()
+        missing = [pod for name, pod in sorted(self.mirrors.items()) if name not in have]
+        path = control_plane.COVER + ".json"
+        node.write_text(path, json.dumps({"apiVersion": "v1", "kind": "List", "items": missing}))
+        words = ["kubectl", "--kubeconfig", self.params["kubeconfig"], "create", "-f", path]
+        done = node.run(words, check=False) if missing else None
+        if done and done.returncode:
+            self.complaints.append(done.stderr.strip())
+        os.unlink(path)
 
     def wait_tasks(self, count: int, seconds: float) -> None:
         """Wait until containerd runs so many containers and sandboxes, or no longer than that."""
@@ -597,6 +615,8 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
         switch.say("an earlier switch to %s was not finished: going on" % journal.unfinished)
     before, _complaint = switch.pods()
     waited_for = None
+    if before is not None:
+        switch.mirrors = control_plane.mirrors(before)
     if before is not None and not journal.unfinished:
         late = {pod["name"] for pod in cluster.pods_not_ready(before)}
         names = {cluster.pod_name(pod) for pod in before["items"]}
