@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 import typing as t
 
+from ansible_collections.homelab.containerd.plugins.module_utils import images
+
 Object = t.Dict[str, t.Any]
 
 
@@ -88,15 +90,21 @@ def before_snapshot(
     probes: results of the kubectl exec tasks.
     """
     own = [entry for entry in facts["docker"]["containers"] if entry["owner"] == "user"]
-    local = [image for image in facts["docker"]["images"] if image["tags"] and not image["digests"]]
+    local = [
+        {"id": image["id"], "tags": images.unregistered_tags(image)}
+        for image in facts["docker"]["images"]
+        if images.unregistered_tags(image)
+    ]
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "node": node["metadata"]["name"],
-        "unschedulable": bool(node["spec"].get("unschedulable")),
+        # A cordon of ours, from a run that broke off, is not how the owner had it.
+        "unschedulable": bool(node["spec"].get("unschedulable"))
+        and "homelab.containerd/cordoned" not in (node["metadata"].get("annotations") or {}),
         "runtime": node["status"]["nodeInfo"]["containerRuntimeVersion"],
         "pods": [_pod(pod) for pod in pods["items"]],
         "owner_containers": [entry for entry in own if entry["state"] == "running"],
-        "local_only_images": [{"id": image["id"], "tags": image["tags"]} for image in local],
+        "local_only_images": local,
         "docker_images": facts["docker"]["images"],
         "probes": [
             {

@@ -31,13 +31,17 @@ KEPT = ("etcd", "kube-apiserver")
 
 def covered() -> bool:
     """Whether the manifests are covered (also by a run that broke off)."""
-    text = node.read_text("/proc/self/mounts") or ""
-    return any(line.split()[1] == MANIFESTS for line in text.splitlines() if line)
+    target = os.path.realpath(MANIFESTS)
+    rows = [line.split() for line in (node.read_text("/proc/self/mountinfo") or "").splitlines()]
+    # proc(5): the fourth field is the root within the file system, the fifth where it is mounted.
+    ours = COVER.replace("/run", "", 1)
+    return any(row[4] == target and row[3].endswith(ours) for row in rows if row)
 
 
 def uncover() -> None:
     while covered():
-        node.run(["umount", MANIFESTS])
+        # Lazily, or somebody's shell in that directory keeps it.
+        node.run(["umount", "--lazy", MANIFESTS])
 
 
 def cover() -> t.Dict[str, str]:
@@ -49,7 +53,7 @@ def cover() -> t.Dict[str, str]:
         path = os.path.join(MANIFESTS, name)
         if name in [kept + ".yaml" for kept in KEPT]:
             hidden[path] = node.read_text(path) or ""
-        else:
+        elif os.path.isfile(path):
             shutil.copy2(path, COVER)
     node.run(["mount", "--bind", COVER, MANIFESTS])
     return hidden

@@ -26,6 +26,15 @@ def normalize(reference: str) -> str:
     return first + "/" + rest
 
 
+def unregistered_tags(image: t.Dict[str, t.Any]) -> t.List[str]:
+    """The tags of an image under which docker neither pulled it nor pushed it anywhere.
+
+    image: {"tags", "digests"}. A repository that the image has a digest for is in a registry.
+    """
+    repositories = {digest.split("@")[0] for digest in image["digests"]}
+    return [tag for tag in image["tags"] if tag.rpartition(":")[0] not in repositories]
+
+
 def chain_ids(diff_ids: t.Sequence[str]) -> t.List[str]:
     """The chain ID of each layer (OCI image specification, config.md, "Layer ChainID")."""
     chain: t.List[str] = []

@@ -144,7 +144,6 @@ class Progress:
 
     def __init__(self, path: t.Optional[str]) -> None:
         self.path = path
-        self.started = time.time()
 
     def say(self, text: str) -> None:
         line = {"time": round(time.time(), 1), "text": text, "pid": os.getpid()}

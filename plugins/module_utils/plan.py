@@ -12,7 +12,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils import registries, version_rules
+from ansible_collections.homelab.containerd.plugins.module_utils import (
+    images,
+    registries,
+    version_rules,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils.kubelet_flags import (
     DOCKERSHIM_FLAGS,
     flag_values,
@@ -121,7 +125,8 @@ def decide(
             "Repair the file or move it away; it is never overwritten blindly.",
             file=containerd["config_path"],
         )
-    driver = config.get("cgroupDriver") or kubelet["flags"].get("cgroup-driver") or "cgroupfs"
+    # The kubelet's flags override its configuration file.
+    driver = kubelet["flags"].get("cgroup-driver") or config.get("cgroupDriver") or "cgroupfs"
     if runtime == "dockershim":
         _check_docker(found, facts, driver)
         _check_flags(found, kubelet)
@@ -299,7 +304,7 @@ def _warn(found: _Findings, facts: Facts, translated: t.Dict[str, t.Any]) -> Non
             key="insecure-registries",
             value=network,
         )
-    local = local_only(docker["images"])
+    local = [tag for image in docker["images"] for tag in images.unregistered_tags(image)]
     if local and not (facts["containerd"]["pins_images"] and facts["kubelet"]["heeds_pins"]):
         found.add(
             "HC202",
@@ -308,13 +313,8 @@ def _warn(found: _Findings, facts: Facts, translated: t.Dict[str, t.Any]) -> Non
             "back from docker" % len(local),
             "Push them to a registry before docker is retired.",
             key="images",
-            value=", ".join(tag for image in local for tag in image["tags"]),
+            value=", ".join(local),
         )
-
-
-def local_only(images: t.Sequence[Facts]) -> t.List[Facts]:
-    """The tagged images that docker neither pulled from nor pushed to a registry."""
-    return [image for image in images if image["tags"] and not image["digests"]]
 
 
 def _sandbox_image(facts: Facts) -> str:

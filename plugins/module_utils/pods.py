@@ -55,7 +55,7 @@ def grace_of(labels: t.Dict[str, str], longest: int) -> int:
     if is_cluster_service(labels):
         return CLUSTER_SERVICES_GRACE
     try:
-        return min(int(labels.get(GRACE_LABEL, "30")), longest)
+        return min(int(labels.get(GRACE_LABEL, longest)), longest)
     except ValueError:
         return longest
 
@@ -175,7 +175,17 @@ class ContainerdPods:
         if node.run(["ctr", "version"], timeout=10, check=False).returncode:
             say("containerd does not answer: killing what its shims run")
             return self._kill_shims()
-        containers = self._containers()
+        try:
+            containers = self._containers()
+        except node.NodeError as exc:
+            say("containerd does not list its tasks (%s): killing what its shims run" % exc)
+            return self._kill_shims()
+        # Others than CRI's are not the kubelet's: nerdctl's in this namespace, BuildKit's steps.
+        containers = {
+            identity: entry
+            for identity, entry in containers.items()
+            if "io.cri-containerd.kind" in entry["labels"]
+        }
         sandboxes = {
             identity
             for identity, entry in containers.items()

@@ -9,6 +9,7 @@ Rules: dockerd(8) for insecure-registries and registry-mirrors; containerd docs/
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 DOCKER_HUB = "docker.io"
@@ -31,7 +32,11 @@ def from_daemon_json(daemon: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
         for host in hosts
         if host and "/" not in host
     ]
-    mirrors = [str(mirror).rstrip("/") for mirror in daemon.get("registry-mirrors") or []]
+    # Credentials in a mirror's URL have no place in hosts.toml.
+    mirrors = [
+        re.sub(r"(?<=://)[^/\s]*@", "", str(mirror)).rstrip("/")
+        for mirror in daemon.get("registry-mirrors") or []
+    ]
     if mirrors:
         registries.append({"host": DOCKER_HUB, "insecure": False, "mirrors": mirrors})
     return {"registries": registries, "unmatched": unmatched}

@@ -45,9 +45,6 @@ CONTAINERD_MINIMUM = {
 #: patch releases of 1.25 to 1.28, which are not told apart here). No kubelet with dockershim does.
 KUBELET_HEEDS_PINS_FROM = (1, 29)
 
-#: kubelets from 1.35 refuse cgroup v1 unless failCgroupV1 is false (kubernetes/kubernetes#134298).
-KUBELET_CGROUP_V1_REFUSED_FROM = (1, 35)
-
 
 def parse_version(text: t.Optional[str]) -> t.Optional[Version]:
     """ "v1.23.17", "1.6.20~ds1", "containerd github.com/… 1.7.24" to (1, 23, 17) and so on."""

@@ -287,8 +287,7 @@ class Carrier:
         return [
             {"name": images.normalize(tag), "docker_name": tag, "id": image["id"]}
             for image in docker_images
-            if mode == "all" or not image["digests"]
-            for tag in image["tags"]
+            for tag in (image["tags"] if mode == "all" else images.unregistered_tags(image))
         ]
 
 

@@ -184,6 +184,11 @@ def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
     binary = find_program("kubelet")
     pid, words = command_line("kubelet")
     flags = kubelet_flags.flag_values(words[1:])
+    written = [flags_file(KUBEADM_FLAGS_FILE, "KUBELET_KUBEADM_ARGS")]
+    written += [flags_file(path, "KUBELET_EXTRA_ARGS") for path in EXTRA_ARGS_FILES]
+    if not words:  # stopped, by a switch that broke off perhaps: what it will be started with
+        for entry in written:
+            flags.update(kubelet_flags.flag_values(entry["words"]))
     config_path = flags.get("config", config_path)
     config_text = node.read_text(config_path)
     version = None
@@ -194,7 +199,6 @@ def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
     endpoint, runtime = (
         kubelet_runtime(flags, config_text or "", version) if words else (None, None)
     )
-    extra = [flags_file(path, "KUBELET_EXTRA_ARGS") for path in EXTRA_ARGS_FILES]
     return {
         "binary": binary,
         "version": version,
@@ -202,8 +206,8 @@ def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
         "enabled": node.run(["systemctl", "is-enabled", "kubelet"], check=False).returncode == 0,
         "command_line": words,
         "flags": flags,
-        "kubeadm_flags": flags_file(KUBEADM_FLAGS_FILE, "KUBELET_KUBEADM_ARGS"),
-        "extra_args": [found for found in extra if found["exists"]],
+        "kubeadm_flags": written[0],
+        "extra_args": [entry for entry in written[1:] if entry["exists"]],
         "config_path": config_path,
         "config_text": config_text,
         "endpoint": endpoint,
@@ -451,7 +455,10 @@ def main() -> None:
     facts = {
         "os": os_facts(),
         "kubernetes": {
-            "node_name": kubelet["flags"].get("hostname-override") or platform.node().lower(),
+            # As the kubelet makes it (k8s.io/component-helpers/node/util, GetHostname).
+            "node_name": (kubelet["flags"].get("hostname-override") or platform.node())
+            .strip()
+            .lower(),
             "control_plane": os.path.exists("/etc/kubernetes/manifests/kube-apiserver.yaml"),
             "kubectl": find_program("kubectl"),
             "admin_conf": admin_conf if os.path.exists(admin_conf) else None,

@@ -323,37 +323,40 @@ class Switch:
         control_plane.uncover()
         self.step("stop kubelet", "stopping the kubelet (1 of 3)")
         node.run(["systemctl", "stop", "kubelet"])
-        last = self.keep_control_plane()
+        hidden = self.keep_control_plane()
         self.step("stop pods", "stopping the pods (2 of 3)")
         grace = self.params["grace_seconds"]
-        self.complaints += self.docker.stop(grace, self.say, control_plane.KEPT if last else ())
+        self.complaints += self.docker.stop(grace, self.say, control_plane.KEPT if hidden else ())
         self.step("start kubelet", "starting the kubelet on containerd (3 of 3)")
-        hidden = control_plane.cover() if last else {}
         started = self.start_kubelet(self.journal.data["files_after"])
         self.journal.step("wait for Ready")
         version = self.wait_ready("containerd://", started)
         self.ready_seconds = round(time.time() - self.journal.data["began"], 2)
-        if last:
+        if hidden:
             version = self.switch_control_plane(hidden)
         self.journal.finish("done")
         return version
 
-    def keep_control_plane(self) -> bool:
-        """Prepare etcd and the API server of this node to stay until the rest has moved."""
+    def keep_control_plane(self) -> t.Dict[str, str]:
+        """Prepare etcd and the API server of this node to stay until the rest has moved.
+
+        Returns their manifests, which are hidden then, or nothing where all switch at once.
+        """
         listed = self.docker.containers()
         if not self.params["control_plane_last"] or not control_plane.can_be_last(listed):
-            return False
+            return {}
         try:
             for entry in listed:
                 labels = entry["Labels"]
                 if labels.get("io.kubernetes.container.name") in control_plane.KEPT:
                     control_plane.shelter(self.docker.pid(entry["Id"]))
-        except OSError as exc:
+            hidden = control_plane.cover()
+        except (OSError, node.NodeError) as exc:
             self.say("etcd and the API server cannot be kept till last here: %s" % exc)
-            return False
+            return {}
         self.others = self.docker.running() - 2 * len(control_plane.KEPT)
         self.say("etcd and the API server stay on docker until the other pods run")
-        return True
+        return hidden
 
     def switch_control_plane(self, hidden: t.Dict[str, str]) -> str:
         self.journal.step("wait for pods")
@@ -362,6 +365,8 @@ class Switch:
         away = time.time()
         self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
         control_plane.show(hidden)
+        # Where there are several control planes another one's API answers all the time.
+        self.wait_tasks(self.others + 2 * len(hidden), KEEP_SECONDS)
         while self.api_away():
             if time.time() > away + self.params["ready_timeout"]:
                 raise SwitchFailed(
@@ -416,7 +421,10 @@ class Switch:
         self.revive_containerd()
         self.revive_docker()
         # Some may still be there, where the switch to containerd broke off early.
-        self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
+        try:
+            self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
+        except DockerError as exc:
+            self.complaints.append(str(exc))  # the kubelet on docker deals with what is left
         control_plane.leave_shelter()
         self.step("start kubelet", "starting the kubelet on docker (4 of 4)")
         started = self.start_kubelet(self.journal.data["files_after"])
@@ -543,6 +551,11 @@ class Switch:
             found, complaint = self.pods()
             if found is not None:
                 late = cluster.pods_not_ready(found, runtime)
+                names = {cluster.pod_name(pod) for pod in found["items"]}
+                late += [
+                    {"name": name, "phase": "Pending", "reason": "not in the API yet"}
+                    for name in sorted(set(self.mirrors) - names)
+                ]
                 late = [pod for pod in late if waited_for is None or pod["name"] in waited_for]
                 now = round(time.time() - began, 2)
                 if not [pod for pod in late if pod["phase"] != "Running"]:
@@ -623,6 +636,8 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
         waited_for = names - late
     try:
         if target == "docker":
+            if not journal.unfinished:
+                switch.revive_docker()  # nothing is stopped before docker answers
             version = switch.to_docker()
         elif journal.unfinished == "containerd":
             preconditions(params)
@@ -632,11 +647,18 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
             version = switch.to_containerd(files_after)
     except Exception as exc:  # whatever it is, the node has to come back
         if target != "containerd" or not journal.unfinished or not params["rollback"]:
+            if control_plane.covered():
+                raise SwitchFailed(
+                    "%s\n%s is covered by a mount; running migrate or rollback takes it away."
+                    % (exc, control_plane.MANIFESTS)
+                ) from exc
             raise
         switch.say("not Ready on containerd: going back to docker")
         try:
             version = switch.to_docker()
         except Exception as second:
+            # On whatever flags there are: a kubelet that tries is better than none.
+            node.run(["systemctl", "start", "kubelet"], check=False)
             raise SwitchFailed(
                 "Node %s did not get Ready on containerd: %s\nand not on docker either: %s"
                 % (params["node_name"], exc, second)

@@ -50,7 +50,9 @@ class WatchedAction(ActionBase):
             self.module.rsplit(".", 1)[-1],
             secrets.token_hex(4),
         )
-        self._low_level_execute_command("mkdir -p -m 0755 " + PROGRESS_DIR)
+        self._low_level_execute_command(
+            "mkdir -p -m 0755 %s && touch %s" % (PROGRESS_DIR, shlex.quote(progress))
+        )
         job = self._start(dict(self._task.args, progress_file=progress), task_vars)
         if "ansible_job_id" not in job:
             return job
@@ -99,12 +101,12 @@ class WatchedAction(ActionBase):
                             for key, value in result.items()
                             if key not in ("ansible_job_id", "finished", "started", "results_file")
                         }
-                    if pid and not ended and not self._alive(pid):
+                    if not ended and not self._alive(pid, progress):
                         return {
                             "failed": True,
-                            "msg": "%s: %s was killed on the node before it ended (process %d). "
+                            "msg": "%s: %s was killed on the node before it ended. "
                             "Run the playbook again: it goes on where this broke off."
-                            % (host, self.module, pid),
+                            % (host, self.module),
                         }
                 last_answer = time.monotonic()
             except AnsibleError as exc:
@@ -112,8 +114,12 @@ class WatchedAction(ActionBase):
                     raise
                 display.warning("%s does not answer, its job goes on: %s" % (host, exc))
 
-    def _alive(self, pid: int) -> bool:
-        got = self._low_level_execute_command("test -d /proc/%d" % pid)
+    def _alive(self, pid: int | None, progress: str) -> bool:
+        # The file is on /run: after a reboot it is gone, whoever has the process's number then.
+        command = "test -e %s" % shlex.quote(progress)
+        if pid:
+            command += " && test -d /proc/%d" % pid
+        got = self._low_level_execute_command(command)
         return bool(got["rc"] == 0)
 
     def _lines(self, path: str, seen: int) -> list[dict[str, t.Any]]:

@@ -11,6 +11,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils.images import (
     chain_ids,
     missing,
     normalize,
+    unregistered_tags,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,3 +101,11 @@ def test_a_name_of_another_image_is_kept_unless_it_is_to_be_overwritten():
 def test_a_nameless_image_is_dangling():
     image = {"id": "sha256:n", "tags": [], "digests": []}
     assert missing([image], {}) == {"carry": [], "tag": [], "kept": [], "dangling": ["sha256:n"]}
+
+
+def test_a_tag_is_unregistered_unless_its_repository_has_a_digest():
+    image = {"tags": ["busybox:1", "home/bb:1"], "digests": ["busybox@sha256:2"]}
+    assert unregistered_tags(image) == ["home/bb:1"]
+    image = {"tags": ["nas.home:5000/app:1"], "digests": ["nas.home:5000/app@sha256:2"]}
+    assert unregistered_tags(image) == []
+    assert unregistered_tags({"tags": [], "digests": []}) == []

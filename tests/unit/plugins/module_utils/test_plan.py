@@ -13,7 +13,7 @@ import copy
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.filter.migration import plan
-from ansible_collections.homelab.containerd.plugins.module_utils.plan import describe, local_only
+from ansible_collections.homelab.containerd.plugins.module_utils.plan import describe
 from ansible_collections.homelab.containerd.plugins.modules.node_runtime_info import daemon_json
 
 WISHES = {"node": "machine1"}
@@ -61,12 +61,6 @@ def test_images_of_no_registry_are_named_where_containerd_cannot_pin(facts):
     assert len(decide(facts)["warnings"]) == 1
     facts["kubelet"]["heeds_pins"] = True
     assert decide(facts)["warnings"] == []
-
-
-def test_local_only_needs_a_tag_and_no_digest():
-    image = {"id": "sha256:1", "tags": ["a:1"], "digests": []}
-    pulled = dict(image, digests=["a@sha256:2"])
-    assert local_only([image, pulled, dict(image, tags=[])]) == [image]
 
 
 def test_a_node_on_containerd_is_done(recorded):

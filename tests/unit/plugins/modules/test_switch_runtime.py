@@ -133,9 +133,10 @@ class Machine:
         self._write(path, text, mode)
 
     def read(self, path: str) -> str | None:
-        if path == "/proc/self/mounts":
-            covered = self.real_manifests.exists()
-            return "bind %s none rw 0 0\n" % self.manifests if covered else ""
+        if path == "/proc/self/mountinfo":
+            row = "9 1 0:2 %s %s rw - tmpfs tmpfs rw\n"
+            seen = (control_plane.COVER, os.path.realpath(self.manifests))
+            return row % seen if self.real_manifests.exists() else ""
         if re.fullmatch(r"/proc/\d+/cgroup", path):
             return CGROUP_V1
         return self._read(path)
