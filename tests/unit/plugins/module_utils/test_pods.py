@@ -33,7 +33,7 @@ def test_grace(found, grace):
     assert pods.grace_of(found, 45) == grace
 
 
-def test_what_kubeadm_set_up_gets_a_second_and_others_of_its_name_do_not(recorded):
+def test_what_kubeadm_set_up_gets_no_grace_and_others_of_its_name_do(recorded):
     short = {
         entry["Labels"]["io.kubernetes.container.name"]
         for entry in recorded("docker-20.10.24/containers.json")
@@ -42,7 +42,9 @@ def test_what_kubeadm_set_up_gets_a_second_and_others_of_its_name_do_not(recorde
     assert short == pods.CLUSTER_SERVICES
     etcd = {"io.kubernetes.container.name": "etcd", "io.kubernetes.pod.namespace": "home"}
     assert not pods.is_cluster_service(etcd)
-    assert pods.grace_of(dict(etcd, **{"io.kubernetes.pod.namespace": "kube-system"}), 45) == 1
+    etcd["io.kubernetes.pod.namespace"] = "kube-system"
+    assert pods.grace_of(etcd, 45) == 1
+    assert pods.grace_of(dict(etcd, **{"io.kubernetes.container.name": "coredns"}), 45) == 0
 
 
 def test_docker_pods_that_are_to_be_kept_keep_their_sandboxes(engine, no_network):
