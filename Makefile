@@ -81,10 +81,14 @@ test-all: test ## all of it
 	$(call stage,molecule containerd2,molecule test -s containerd2)
 	$(call stage,molecule workers,molecule test -s workers)
 
-.PHONY: bench
-bench: setup lab ## the switch and the carrying of images, against the ways they replace
-	python3 bench/switch.py
-	python3 bench/carry.py
+.PHONY: bench bench-switch bench-carry
+bench: bench-switch bench-carry ## comparisons, each a ratio measured in one run (about 20 minutes)
+
+bench-switch: setup lab ## how long a node is away, against the documented way
+	$(PYTHON) bench/switch.py
+
+bench-carry: setup lab ## how fast images are carried, against cat
+	$(PYTHON) bench/carry.py
 
 .PHONY: help
 help: ## this list
