@@ -189,6 +189,18 @@ def docker_info() -> dict[str, Any] | None:
     return info if isinstance(info, dict) and info.get("ServerVersion") else None
 
 
+def debian_mirror(suite: str) -> str:
+    """The Debian mirror that this host's apt is set up for: one with the suite, or any; else ""."""
+    targets = ["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages"]
+    try:
+        said = run(*targets, check=False).stdout
+    except Failure:
+        said = ""
+    sites = [line.split() for line in said.splitlines() if len(line.split()) == 2]
+    debian = [site for site in sites if site[0].rstrip("/").endswith("/debian")]
+    return next((site[0] for site in debian if site[1] == suite), debian[0][0] if debian else "")
+
+
 def ensure_engine() -> dict[str, Any]:
     """A container engine on this host that can carry a node; answers what `docker info` says."""
     info = docker_info()

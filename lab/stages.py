@@ -26,7 +26,19 @@ from pathlib import Path
 
 import images
 from images import Image, Layer
-from shell import ARCH, HERE, LAB, Failure, Progress, apt_install, ensure_engine, output, run, say
+from shell import (
+    ARCH,
+    HERE,
+    LAB,
+    Failure,
+    Progress,
+    apt_install,
+    debian_mirror,
+    ensure_engine,
+    output,
+    run,
+    say,
+)
 
 
 def words(text: str) -> list[str]:
@@ -40,7 +52,7 @@ COREDNS = "v1.8.6"  # coredns, etcd and pause: the tags that this kubeadm asks f
 ETCD = "3.5.6-0"
 PAUSE = "3.6"
 SUITE = "bookworm"
-MIRROR = os.environ.get("HOMELAB_CONTAINERD_DEBIAN", "http://deb.debian.org/debian")
+MIRROR = os.environ.get("HOMELAB_CONTAINERD_DEBIAN") or debian_mirror(SUITE)
 REGISTRY = "registry.lab:5000"
 KUBE_BINARIES = {  # usual seconds, the first in the list compiles what all share
     "kubelet": 160,
