@@ -23,20 +23,34 @@ def pod_name(pod: Object) -> str:
     return "%s/%s" % (pod["metadata"]["namespace"], pod["metadata"]["name"])
 
 
-def pods_not_ready(pods: Object, runtime: str = "") -> t.List[t.Dict[str, str]]:
+def container_ids(pods: Object) -> t.Set[str]:
+    """The IDs of all containers of these pods, as the API last heard of them."""
+    return {
+        entry["containerID"]
+        for pod in pods["items"]
+        for entry in pod.get("status", {}).get("containerStatuses") or []
+        if entry.get("containerID")
+    }
+
+
+def pods_not_ready(
+    pods: Object, runtime: str = "", stopped: t.Container[str] = frozenset()
+) -> t.List[t.Dict[str, str]]:
     """{"name": namespace/name, "phase", "reason"} of each pod that should be ready and is not.
 
     pods: kubectl get pods -o json. A pod that has ended (Succeeded, Failed) or is being deleted
     does not count. runtime: what the IDs of its containers have to begin with ("containerd://");
-    the API shows a pod as it was until the kubelet says otherwise, so without this a pod that
-    was stopped a moment ago still counts as ready.
+    stopped: IDs that were stopped (on the way back to docker the new ones begin like them). The
+    API shows a pod as it was until the kubelet says otherwise, so without these a pod that was
+    stopped a moment ago still counts as ready.
     """
     waiting = []
     for pod in pods["items"]:
         status = pod.get("status", {})
         ended = status.get("phase") in ("Succeeded", "Failed")
         containers = status.get("containerStatuses") or []
-        fresh = all((entry.get("containerID") or "").startswith(runtime) for entry in containers)
+        ids = [entry.get("containerID") or "" for entry in containers]
+        fresh = all(found.startswith(runtime) and found not in stopped for found in ids)
         if ended or pod["metadata"].get("deletionTimestamp") or (_ready(pod) and fresh):
             continue
         states = [container.get("state") or {} for container in containers]

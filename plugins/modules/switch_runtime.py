@@ -293,6 +293,9 @@ class Switch:
         self.complaints: t.List[str] = []
         #: Containers and sandboxes that run besides those kept till last.
         self.others = 0
+        #: After a failed switch, the containers that ran before it: the API shows them until it
+        #: hears otherwise, and they were docker's as the new ones are.
+        self.stopped: t.Set[str] = set()
         #: The API's copies of the static pods that are kept till last, by name.
         self.mirrors: t.Dict[str, t.Any] = {}
         self.ready_seconds: t.Optional[float] = None
@@ -550,7 +553,7 @@ class Switch:
         while True:
             found, complaint = self.pods()
             if found is not None:
-                late = cluster.pods_not_ready(found, runtime)
+                late = cluster.pods_not_ready(found, runtime, self.stopped)
                 names = {cluster.pod_name(pod) for pod in found["items"]}
                 late += [
                     {"name": name, "phase": "Pending", "reason": "not in the API yet"}
@@ -664,6 +667,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
                 % (params["node_name"], exc, second)
             ) from exc
         journal.finish("rolled_back")
+        switch.stopped = cluster.container_ids(before) if before else set()
         try:
             switch.wait_pods("docker://", waited_for)
             pods = "with all its pods"

@@ -8,6 +8,7 @@ import re
 
 from ansible_collections.homelab.containerd.plugins.module_utils.cluster import (
     before_snapshot,
+    container_ids,
     pods_not_ready,
 )
 
@@ -91,3 +92,10 @@ def test_a_stopped_container_of_the_owners_is_not_expected_to_run(recorded, fact
     for entry in facts["docker"]["containers"]:
         entry["state"] = "exited"
     assert before_snapshot({"items": []}, facts, node, [])["owner_containers"] == []
+
+
+def test_a_pod_of_stopped_containers_is_not_ready_though_the_api_still_says_so(recorded):
+    pods = recorded("kubernetes-1.23.17/pods.json")
+    assert pods_not_ready(pods, "docker://") == []
+    stopped = container_ids(pods)
+    assert len(pods_not_ready(pods, "docker://", stopped)) == len(pods["items"])
