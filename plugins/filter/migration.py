@@ -20,6 +20,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils.containerd_conf
     merge_settings,
     problem,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils.findings import describe
 
 try:
     import tomlkit
@@ -61,6 +62,13 @@ def plan(facts: dict[str, t.Any], wishes: dict[str, t.Any]) -> dict[str, t.Any]:
     return _plan.decide(facts, wishes, config, errors)
 
 
+def cluster_plan(
+    facts: dict[str, t.Any], plans: list[dict[str, t.Any]], wishes: dict[str, t.Any]
+) -> dict[str, t.Any]:
+    """What holds for all nodes together: module_utils/plan.py, decide_cluster()."""
+    return _plan.decide_cluster(facts, plans, wishes)
+
+
 def containerd_config(existing: str, settings: dict[str, t.Any]) -> str:
     """config.toml with our settings in it: module_utils/containerd_config.py over tomlkit."""
     _need_tomlkit()
@@ -83,16 +91,14 @@ def _config_version(containerd: str) -> int:
 def kubelet_configmaps_out_of_step(
     configmaps: list[dict[str, t.Any]], kubelet: dict[str, t.Any]
 ) -> list[dict[str, str]]:
-    """kubeadm's kubelet ConfigMaps whose cgroupDriver is not the node's: {"name", "text"} to set.
-
-    kubeadm keeps them as kubelet-config-1.23 up to 1.23 and as kubelet-config from 1.24 on.
-    """
+    """kubeadm's kubelet ConfigMaps with another cgroupDriver than the node: {"name", "text"}."""
     config = yaml.safe_load(kubelet["config_text"] or "") or {}
     driver = config.get("cgroupDriver")
     version = version_rules.parse_version(kubelet["version"])
     if not driver or not version:
         return []
-    names = ("kubelet-config", "kubelet-config-%d.%d" % version[:2])
+    # 1.23 writes the versioned one, and reads the other where its feature gate says so.
+    names = ("kubelet-config", version_rules.kubeadm(version)["configmap"])
     found = []
     for configmap in configmaps:
         text = (configmap.get("data") or {}).get("kubelet")
@@ -109,7 +115,8 @@ class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         return {
             "plan": plan,
-            "describe_finding": _plan.describe,
+            "cluster_plan": cluster_plan,
+            "describe_finding": describe,
             "containerd_config": containerd_config,
             "containerd_config_version": _config_version,
             "before_snapshot": cluster.before_snapshot,

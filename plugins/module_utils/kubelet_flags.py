@@ -14,6 +14,8 @@ import re
 import shlex
 import typing as t
 
+from ansible_collections.homelab.containerd.plugins.module_utils import version_rules
+
 CONTAINERD_ENDPOINT = "unix:///run/containerd/containerd.sock"
 
 #: Flags that exist only for dockershim and its network plugins. The first eight were removed
@@ -83,13 +85,10 @@ def without(words: t.Sequence[str], names: t.Container[str]) -> t.List[str]:
 def to_containerd(
     words: t.Sequence[str], kubelet_minor: int, endpoint: str = CONTAINERD_ENDPOINT
 ) -> t.List[str]:
-    """kubeadm's flags for containerd.
-
-    ``--container-runtime=remote`` is needed up to 1.23, deprecated in 1.24 and gone in 1.27
-    (CHANGELOG-1.27, "Removed the --container-runtime command line argument").
-    """
+    """kubeadm's flags for containerd."""
     kept = without(words, DOCKERSHIM_FLAGS | RUNTIME_FLAGS)
-    runtime = ["--container-runtime=remote"] if kubelet_minor < 24 else []
+    needed = version_rules.kubeadm((1, kubelet_minor))["container_runtime_flag"]
+    runtime = ["--container-runtime=remote"] if needed else []
     return runtime + ["--container-runtime-endpoint=" + endpoint] + kept
 
 
@@ -135,3 +134,40 @@ def write_env(text: str, variable: str, words: t.Sequence[str]) -> str:
     if not written:
         lines.append(assignment)
     return "\n".join(lines) + "\n"
+
+
+def unit_flags(text: str) -> t.List[t.Tuple[str, str]]:
+    """The kubelet's flags in a unit file: (name, value) from its Environment= and ExecStart= lines.
+
+    systemd.syntax(7): a line that ends with a backslash goes on.
+    """
+    found: t.List[t.Tuple[str, str]] = []
+    for line in text.replace("\\\n", " ").splitlines():
+        match = re.match(r"\s*(Environment|ExecStart)\s*=(.*)$", line)
+        if not match:
+            continue
+        try:
+            words = shlex.split(match.group(2))
+        except ValueError:
+            continue  # systemd ignores such a line too, with a warning
+        if match.group(1) == "Environment":
+            # Each word is VARIABLE=value; the value is split when it is used.
+            words = [part for word in words for part in word.partition("=")[2].split()]
+        found += flag_values(words).items()
+    return found
+
+
+def sources(
+    flags: t.Dict[str, str], files: t.Sequence[t.Tuple[str, t.Sequence[t.Tuple[str, str]]]]
+) -> t.Dict[str, t.Optional[str]]:
+    """Flag name to the file it comes from, None where no file has it with this value.
+
+    flags: of the running kubelet. files: (path, its flags), in the order in which systemd puts
+    them on the command line; the kubelet takes the last.
+    """
+    found: t.Dict[str, t.Optional[str]] = dict.fromkeys(flags)
+    for path, written in files:
+        for name, value in written:
+            if flags.get(name) == value:
+                found[name] = path
+    return found

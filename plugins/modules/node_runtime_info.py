@@ -60,29 +60,46 @@ runtime_info:
       type: dict
     kubelet:
       description:
-        - Version, real command line, flags by name, flag files, text of its configuration file,
-          endpoint, and C(runtime), one of V(dockershim), V(containerd), V(cri-dockerd),
-          V(cri-o), V(unknown) or V(null).
+        - Version, real command line, flags by name and the file that each comes from, flag files,
+          unit files, dependencies on docker's units, text of its configuration file, endpoint, and
+          C(runtime), one of V(dockershim), V(containerd), V(cri-dockerd), V(cri-o), V(unknown) or
+          V(null).
       type: dict
     docker:
       description:
-        - Version, directories, drivers, daemon.json, its systemd dependencies, images, and
-          containers with C(owner) V(kubernetes) or V(user).
+        - Version, directories, drivers, runtimes, daemon.json, TCP listeners, swarm state, its
+          systemd dependencies, images, and containers with C(owner) V(kubernetes) or V(user),
+          the latter with their compose project or swarm service.
       type: dict
+    docker_users:
+      description:
+        - C(processes) that are connected to docker's socket now, the kubelet left out; C(files),
+          which are units, cron jobs and scripts that call docker, each with line, subcommand and
+          purpose; C(log_agents), whose configuration reads docker's log files.
+      type: dict
+    logins:
+      description: Files with registry logins; their hosts, and whether the kubelet reads them.
+      type: list
+      elements: dict
     containerd:
-      description: Version, configuration text, whether CRI answers, image references in k8s.io.
+      description:
+        - Version, configuration text and that of imported files, root directory, whether CRI
+          answers, image references in k8s.io.
       type: dict
     cni:
-      description: Network configurations and plugin directories.
+      description: Network configurations, plugin directories, what the loopback plugin supports.
       type: dict
     journal:
       description: C(direction), C(state) and C(flags_before) of an earlier switch, or V(null).
       type: dict
     disk:
-      description: Free and total bytes and inodes where docker's and containerd's data are.
+      description: Free and total bytes and inodes, and type, of the file systems of docker's and
+        containerd's data.
       type: dict
 """
 
+import concurrent.futures
+import glob
 import json
 import os
 import platform
@@ -93,6 +110,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.homelab.containerd.plugins.module_utils import (
+    docker_users,
     kubelet_flags,
     node,
     version_rules,
@@ -105,6 +123,10 @@ from ansible_collections.homelab.containerd.plugins.module_utils.docker_api impo
 KUBEADM_FLAGS_FILE = "/var/lib/kubelet/kubeadm-flags.env"
 EXTRA_ARGS_FILES = ("/etc/default/kubelet", "/etc/sysconfig/kubelet")
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
+KUBELET_ROOT = "/var/lib/kubelet"
+#: Where people log in to registries by hand; the kubelet's own places come besides.
+LOGIN_FILES = ("/root/.docker/config.json", "/root/.dockercfg", "/home/*/.docker/config.json")
+WORKERS = 16
 
 
 def os_facts() -> t.Dict[str, t.Any]:
@@ -199,6 +221,12 @@ def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
     endpoint, runtime = (
         kubelet_runtime(flags, config_text or "", version) if words else (None, None)
     )
+    units = unit_facts("kubelet.service")
+    files = [(path, kubelet_flags.unit_flags(text)) for path, text in units["texts"].items()]
+    files += [
+        (entry["path"], list(kubelet_flags.flag_values(entry["words"]).items()))
+        for entry in written
+    ]
     return {
         "binary": binary,
         "version": version,
@@ -206,6 +234,10 @@ def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
         "enabled": node.run(["systemctl", "is-enabled", "kubelet"], check=False).returncode == 0,
         "command_line": words,
         "flags": flags,
+        "flag_sources": kubelet_flags.sources(flags, files),
+        "unit_files": sorted(units["texts"]),
+        "needs_docker": units["needs_docker"],
+        "home": environment(pid).get("HOME", "") if pid else "",
         "kubeadm_flags": written[0],
         "extra_args": [entry for entry in written[1:] if entry["exists"]],
         "config_path": config_path,
@@ -215,6 +247,32 @@ def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
         "heeds_pins": (version_rules.parse_version(version) or (0,))
         >= version_rules.KUBELET_HEEDS_PINS_FROM,
     }
+
+
+def unit_facts(unit: str) -> t.Dict[str, t.Any]:
+    """A unit's files in the order systemd reads them, and how it depends on docker's units.
+
+    {"texts": {path: text}, "needs_docker": [{"file", "key", "value"}]}
+    """
+    shown = node.run(
+        ["systemctl", "show", unit, "-p", "FragmentPath", "-p", "DropInPaths"], check=False
+    )
+    paths = [path for line in shown.stdout.splitlines() for path in line.partition("=")[2].split()]
+    texts = {path: node.read_text(path) or "" for path in paths}
+    needs = [
+        {"file": path, "key": match.group(1), "value": value}
+        for path, text in texts.items()
+        for match in re.finditer(r"(?m)^\s*(Requires|Requisite|BindsTo|PartOf)\s*=(.*)$", text)
+        for value in match.group(2).split()
+        if value in ("docker.service", "docker.socket")
+    ]
+    return {"texts": texts, "needs_docker": needs}
+
+
+def environment(pid: int) -> t.Dict[str, str]:
+    """A process's environment as it was started with."""
+    words = (node.read_text("/proc/%d/environ" % pid) or "").split("\0")
+    return dict(word.split("=", 1) for word in words if "=" in word)
 
 
 def without_credentials(value: t.Any) -> t.Any:
@@ -267,6 +325,11 @@ def docker_container(api: DockerAPI, listed: t.Dict[str, t.Any]) -> t.Dict[str, 
             key: labels.get("io.kubernetes.pod." + key) for key in ("namespace", "name", "uid")
         }
     else:
+        found["project"] = labels.get("com.docker.compose.project")
+        found["swarm_service"] = labels.get("com.docker.swarm.service.name")
+        found["mounts"] = [
+            mount["Source"] for mount in listed.get("Mounts") or [] if mount.get("Source")
+        ]
         # Only these are few enough to look at one by one, and only of these it matters.
         try:
             state = api.get("/containers/%s/json" % listed["Id"])
@@ -283,12 +346,18 @@ def docker_container(api: DockerAPI, listed: t.Dict[str, t.Any]) -> t.Dict[str, 
 
 def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
     binary = find_program("dockerd", "docker")
-    _pid, words = command_line("dockerd")
+    pid, words = command_line("dockerd")
     flags = kubelet_flags.flag_values(words[1:])
     found = {
         "binary": binary,
         "active": False,
         "flags": without_credentials(flags),
+        # What systemd or the owner gave the daemon; the rest of its environment is its own.
+        "environment": {
+            name: without_credentials(value)
+            for name, value in (environment(pid) if pid else {}).items()
+            if name.upper() in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+        },
         "daemon_json": daemon_json(flags.get("config-file", "/etc/docker/daemon.json")),
         "containers": [],
         "images": [],
@@ -317,6 +386,9 @@ def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
     except (DockerError, ValueError) as exc:
         found["error"] = str(exc)
         return found
+    security = info.get("SecurityOptions") or []
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        containers = list(pool.map(lambda entry: docker_container(api, entry), listed))
     found.update(
         active=True,
         version=info.get("ServerVersion"),
@@ -325,7 +397,14 @@ def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
         cgroup_driver=info.get("CgroupDriver"),
         live_restore=info.get("LiveRestoreEnabled"),
         containerd_address=flags.get("containerd"),
-        containers=[docker_container(api, entry) for entry in listed],
+        driver_status={str(pair[0]): str(pair[1]) for pair in info.get("DriverStatus") or []},
+        logging_driver=info.get("LoggingDriver"),
+        default_runtime=info.get("DefaultRuntime"),
+        runtimes=sorted(info.get("Runtimes") or {}),
+        swarm=(info.get("Swarm") or {}).get("LocalNodeState"),
+        userns_remap=any("name=userns" in option for option in security),
+        rootless=any("name=rootless" in option for option in security),
+        containers=containers,
         images=[
             {
                 "id": image["Id"],
@@ -343,13 +422,29 @@ def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
     return found
 
 
+def toml_without_credentials(text: t.Optional[str]) -> t.Optional[str]:
+    if text is None:
+        return None
+    return re.sub(
+        r"(?im)^(\s*\"?(?:password|auth|identitytoken|username)\"?\s*=).*$", r'\1 "***"', text
+    )
+
+
+def containerd_imports(text: str) -> t.List[t.Dict[str, t.Any]]:
+    """The files that a config.toml imports: [{"path", "text"}] (containerd-config.toml(5))."""
+    written = re.search(r"(?ms)^imports\s*=\s*\[(.*?)\]", text)
+    patterns = re.findall(r"[\"']([^\"']+)[\"']", written.group(1)) if written else []
+    directory = os.path.dirname(CONTAINERD_CONFIG)
+    paths = [path for pattern in patterns for path in glob.glob(os.path.join(directory, pattern))]
+    return [
+        {"path": path, "text": toml_without_credentials(node.read_text(path)) or ""}
+        for path in sorted(set(paths))
+    ]
+
+
 def containerd_facts() -> t.Dict[str, t.Any]:
     binary = find_program("containerd")
-    text = node.read_text(CONTAINERD_CONFIG)
-    if text is not None:
-        text = re.sub(
-            r"(?im)^(\s*\"?(?:password|auth|identitytoken|username)\"?\s*=).*$", r'\1 "***"', text
-        )
+    text = toml_without_credentials(node.read_text(CONTAINERD_CONFIG))
     found = {
         "binary": binary,
         "version": None,
@@ -359,7 +454,13 @@ def containerd_facts() -> t.Dict[str, t.Any]:
         "cri_ready": False,
         "pins_images": False,
         "images": [],
+        "root": "/var/lib/containerd",
+        "imports": [],
     }  # type: t.Dict[str, t.Any]
+    root = re.search(r"(?m)^root\s*=\s*[\"']([^\"']+)", text or "")
+    if root:
+        found["root"] = root.group(1)
+    found["imports"] = containerd_imports(text or "")
     if not binary:
         return found
     words = node.run([binary, "--version"], check=False).stdout.split()
@@ -398,14 +499,38 @@ def cni_facts(flags: t.Dict[str, str]) -> t.Dict[str, t.Any]:
                     entry["error"] = str(exc)
                 configurations.append(entry)
     bin_dirs = flags.get("cni-bin-dir", "/opt/cni/bin").split(",")
+    loopback = shutil.which("loopback", path=os.pathsep.join(bin_dirs))
     return {
         "conf_dir": conf_dir,
         "configurations": configurations,
         "bin_dirs": bin_dirs,
+        "loopback_supports": supported_versions(loopback) if loopback else [],
         "plugins": sorted(
             {name for path in bin_dirs if os.path.isdir(path) for name in os.listdir(path)}
         ),
     }
+
+
+def supported_versions(plugin: str) -> t.List[str]:
+    """The CNI versions that a plugin says it supports (CNI specification, "VERSION")."""
+    done = node.run(["env", "CNI_COMMAND=VERSION", plugin], timeout=10, check=False)
+    try:
+        return [str(version) for version in json.loads(done.stdout)["supportedVersions"]]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def file_system(path: str) -> str:
+    """The type of the file system that PATH is on, "" where the mount table does not say."""
+    best, kind = "", ""
+    for line in (node.read_text("/proc/self/mounts") or "").splitlines():
+        words = line.split()
+        if len(words) > 2:
+            place = words[1].replace("\\040", " ")
+            inside = path == place or path.startswith(place.rstrip("/") + "/")
+            if inside and len(place) >= len(best):
+                best, kind = place, words[2]
+    return kind
 
 
 def disk_facts(path: str) -> t.Dict[str, t.Any]:
@@ -420,7 +545,29 @@ def disk_facts(path: str) -> t.Dict[str, t.Any]:
         "free_bytes": status.f_bavail * status.f_frsize,
         "total_bytes": status.f_blocks * status.f_frsize,
         "free_inodes": status.f_favail,
+        "total_inodes": status.f_files,
+        "file_system": file_system(os.path.realpath(existing)),
     }
+
+
+def docker_users_facts(socket_path: str) -> t.Dict[str, t.Any]:
+    names = {socket_path, os.path.realpath(socket_path), "/run/docker.sock", "/var/run/docker.sock"}
+    return {
+        "processes": docker_users.connected_processes(sorted(names)),
+        "files": docker_users.calling_files(),
+        "log_agents": docker_users.log_agents(),
+    }
+
+
+def login_facts(kubelet: t.Dict[str, t.Any]) -> t.List[t.Dict[str, t.Any]]:
+    root = kubelet["flags"].get("root-dir", KUBELET_ROOT)
+    try:
+        directory = os.readlink("/proc/%s/cwd" % kubelet["pid"]) if kubelet["pid"] else "/"
+    except OSError:
+        directory = "/"
+    reads = docker_users.kubelet_login_paths(root, directory, kubelet["home"])
+    by_hand = [path for pattern in LOGIN_FILES for path in sorted(glob.glob(pattern))]
+    return docker_users.logins(dict.fromkeys(reads + by_hand), frozenset(reads))
 
 
 def journal_facts() -> t.Optional[t.Dict[str, t.Any]]:
@@ -448,9 +595,16 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    kubelet = kubelet_facts(module.params["kubelet_config"])
+    socket = module.params["docker_socket"]
     journal = journal_facts()
-    docker = docker_facts(module.params["docker_socket"])
+    # Each of these waits for programs and for docker most of the time.
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        looking_kubelet = pool.submit(kubelet_facts, module.params["kubelet_config"])
+        looking_docker = pool.submit(docker_facts, socket)
+        looking_containerd = pool.submit(containerd_facts)
+        looking_users = pool.submit(docker_users_facts, socket)
+        kubelet, docker = looking_kubelet.result(), looking_docker.result()
+        containerd, users = looking_containerd.result(), looking_users.result()
     admin_conf = "/etc/kubernetes/admin.conf"
     facts = {
         "os": os_facts(),
@@ -465,13 +619,15 @@ def main() -> None:
         },
         "kubelet": kubelet,
         "docker": docker,
-        "containerd": containerd_facts(),
+        "docker_users": users,
+        "logins": login_facts(kubelet),
+        "containerd": containerd,
         # The switch takes dockershim's CNI flags away; the directories stay where they were.
         "cni": cni_facts(dict((journal or {}).get("flags_before", {}), **kubelet["flags"])),
         "journal": journal,
         "disk": {
             "docker": disk_facts(docker.get("root_dir") or "/var/lib/docker"),
-            "containerd": disk_facts("/var/lib/containerd"),
+            "containerd": disk_facts(containerd["root"]),
         },
     }
     module.exit_json(changed=False, runtime_info=facts)
