@@ -103,10 +103,12 @@ class Cluster:
         with progress.step("network and services"):
             subnet = self.make_network(label)
             address = {0: str(subnet[2]), **{n: str(subnet[10 + n]) for n in numbers}}
-            self.make_services(plan, label, address[0])
+            self.make_services(plan, plan.node.image, label, address[0])
         with progress.step("nodes"):
             for number in numbers:
-                self.make_node(plan, label, number, address)
+                self.make_node(plan.node.image, label, number, address)
+            for number in numbers:
+                self.wait_engine(self.node(number))
         with progress.step("images"):
             for number in numbers:
                 self.load_images(plan, self.node(number))
@@ -121,6 +123,22 @@ class Cluster:
         with progress.step("inventory"):
             place = self.write_inventory(plan, numbers)
         progress.done(f"cluster {self.name} is up; inventory: {place}")
+
+    def machine(self, plan: Plan, label: str) -> None:
+        """One machine that never saw docker nor Kubernetes, beside the same services."""
+        progress = Progress(
+            f"machine {self.name}", [("network and services", 4), ("machine", 3), ("inventory", 1)]
+        )
+        with progress.step("network and services"):
+            subnet = self.make_network(label)
+            address = {0: str(subnet[2]), 1: str(subnet[11])}
+            self.make_services(plan, plan.machine.image, label, address[0])
+        with progress.step("machine"):
+            self.make_node(plan.machine.image, label, 1, address)
+            self.wait_boot(self.node(1))
+        with progress.step("inventory"):
+            place = self.write_inventory(plan, [1], {"machines": [1]})
+        progress.done(f"machine {self.node(1)} is up; inventory: {place}")
 
     def make_network(self, label: str) -> ipaddress.IPv4Network:
         shown = run("docker", "network", "inspect", self.network, check=False)
@@ -144,20 +162,20 @@ class Cluster:
             reason = made.stderr.strip()  # somebody else may have been faster: the next one
         raise Failure(f"no free subnet among 10.200.1.0/24 … 10.200.254.0/24 {reason}")
 
-    def make_services(self, plan: Plan, label: str, address: str) -> None:
+    def make_services(self, plan: Plan, image: str, label: str, address: str) -> None:
         if not self.exists(self.services):
             run(
                 *("docker", "run", "-d", "--name", self.services, "--hostname", "services"),
                 *("--network", self.network, "--ip", address, "--restart", "unless-stopped"),
                 *("--label", f"{LABEL}={label}", "--label", f"{OWNER}={self.name}"),
-                *("--entrypoint", "/usr/local/lib/lab/services", plan.node.image),
+                *("--entrypoint", "/usr/local/lib/lab/services", image),
             )
         elif not self.running(self.services):
             run("docker", "start", self.services)
         run("docker", "exec", self.services, "mkdir", "-p", "/srv/mirror")
-        run("docker", "cp", f"{plan.mirror.path}/.", f"{self.services}:/srv/mirror/")
-        if plan.containerd.ready():
-            run("docker", "cp", f"{plan.containerd.path}/.", f"{self.services}:/srv/mirror/")
+        for stage in (plan.mirror, plan.mirror_old, plan.containerd):
+            if stage.ready():
+                run("docker", "cp", f"{stage.path}/.", f"{self.services}:/srv/mirror/")
 
         def push() -> bool:
             try:
@@ -172,7 +190,7 @@ class Cluster:
             log = run("docker", "logs", "--tail", "20", self.services, check=False)
             raise Failure(f"{failure}\n{tail(log.stdout + log.stderr)}") from None
 
-    def make_node(self, plan: Plan, label: str, number: int, address: dict[int, str]) -> None:
+    def make_node(self, image: str, label: str, number: int, address: dict[int, str]) -> None:
         node = self.node(number)
         if not self.exists(node):
             # An ordinary host can hand out everything; without CAP_SYS_RESOURCE --privileged
@@ -201,11 +219,18 @@ class Cluster:
                 *("-e", "container=docker", "--stop-signal", "SIGRTMIN+3"),
                 *("--cgroupns=private", "--tmpfs", "/run:mode=755", "--tmpfs", "/tmp:exec"),
                 *rights,
-                plan.node.image,
+                image,
             )
         elif not self.running(node):
             run("docker", "start", node)
-        self.wait_engine(node)
+
+    def wait_boot(self, node: str) -> None:
+        def booted() -> bool:
+            state = run("docker", "exec", node, "systemctl", "is-system-running", check=False)
+            # What the lab leaves out of a machine may make it "degraded".
+            return state.stdout.strip() in ("running", "degraded")
+
+        wait_for(f"systemd inside {node}", booted, 60)
 
     def wait_engine(self, node: str) -> None:
         def answers() -> bool:
@@ -368,7 +393,9 @@ class Cluster:
 
     # --- what others need -------------------------------------------------------------------
 
-    def write_inventory(self, plan: Plan, numbers: Sequence[int]) -> Path:
+    def write_inventory(
+        self, plan: Plan, numbers: Sequence[int], groups: dict[str, Sequence[int]] | None = None
+    ) -> Path:
         tarball = next(plan.mirror.path.glob("*.tar.gz"))
         checksum = Path(f"{tarball}.sha256").read_text(encoding="utf-8").split()[0]
         lines = ["# Written by lab.py up", "all:", "  vars:"]
@@ -387,7 +414,7 @@ class Cluster:
         }.items():
             lines.append(f"    {name}: {value}")
         lines.append("  children:")
-        groups = {"kube_control_plane": numbers[:1], "kube_node": numbers}
+        groups = groups or {"kube_control_plane": numbers[:1], "kube_node": numbers}
         for group, members in groups.items():
             lines += [f"    {group}:", "      hosts:"]
             for number in members:

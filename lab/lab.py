@@ -19,12 +19,18 @@ def main() -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verb = verbs.add_parser("build", help="build what clusters are made of (cached, resumes)")
     verb.add_argument(
-        "what", nargs="?", choices=["containerd"], help="a part that is only for a test"
+        "what",
+        nargs="?",
+        choices=["containerd", "buildkit-old", "machine"],
+        help="a part that is only for a test",
     )
     verb = verbs.add_parser("up", help="bring up a cluster and wait until all its pods are ready")
     verb.add_argument("--cluster", required=True)
     verb.add_argument("--label", default="demo", help="demo, molecule or bench; see down")
     verb.add_argument("--workers", type=int, default=0, help="nodes besides the control plane")
+    verb = verbs.add_parser("machine", help="bring up a machine without docker and Kubernetes")
+    verb.add_argument("--cluster", required=True)
+    verb.add_argument("--label", default="demo")
     verb = verbs.add_parser("workloads", help="put the four example workloads on it")
     verb.add_argument("--cluster", required=True)
     verb = verbs.add_parser("restart", help="restart its nodes, as a reboot would")
@@ -45,6 +51,11 @@ def main() -> int:
                 plan = stages.build()
             with lock(f"cluster-{arguments.cluster}"):
                 cluster.Cluster(arguments.cluster).up(plan, arguments.label, arguments.workers)
+        elif arguments.verb == "machine":
+            with lock("build"):
+                plan = stages.build("machine")
+            with lock(f"cluster-{arguments.cluster}"):
+                cluster.Cluster(arguments.cluster).machine(plan, arguments.label)
         elif arguments.verb == "workloads":
             cluster.Cluster(arguments.cluster).workloads()
         elif arguments.verb == "restart":

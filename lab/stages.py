@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import inspect
 import io
+import json
 import os
 import re
 import shutil
@@ -35,6 +36,7 @@ from shell import (
     apt_install,
     debian_mirror,
     ensure_engine,
+    has_sys_resource,
     output,
     run,
     say,
@@ -47,6 +49,7 @@ def words(text: str) -> list[str]:
 
 KUBERNETES = "v1.23.17"  # the last minor with dockershim
 BUILDKIT = "v0.34.2"
+BUILDKIT_OLD = "v0.16.0"  # the last minor that bounds its cache with keepBytes
 CONTAINERD = "2.4.2"
 COREDNS = "v1.8.6"  # coredns, etcd and pause: the tags that this kubeadm asks for
 ETCD = "3.5.6-0"
@@ -72,6 +75,12 @@ NODE_PACKAGES = words(
     "systemd systemd-sysv dbus docker.io containerd runc containernetworking-plugins"
     " docker-registry iproute2 iptables conntrack ebtables ethtool socat kmod mount procps"
     " curl ca-certificates python3 python3-apt apt-utils iputils-ping less psmisc"
+)
+# A machine that never saw docker, nor Kubernetes; the registry is for the services container.
+BARE_PACKAGES = words(
+    "systemd systemd-sysv dbus runc containernetworking-plugins docker-registry iproute2 iptables"
+    " kmod mount procps curl ca-certificates openssl python3 python3-apt apt-utils iputils-ping"
+    " less psmisc"
 )
 # The userland of the images: iptables for kube-proxy, etcd, busybox for the workloads.
 USERLAND_PACKAGES = words("iptables conntrack kmod ipset etcd-server busybox-static libc6")
@@ -109,7 +118,7 @@ class NodeImage(Stage):
 
     @property
     def image(self) -> str:
-        return f"homelab-containerd-node:{self.key}"
+        return f"homelab-containerd-{self.name}:{self.key}"
 
     def ready(self) -> bool:
         found = run("docker", "image", "inspect", self.image, check=False).returncode == 0
@@ -279,13 +288,13 @@ def make_go_main(target: Path, root: Path, module: str) -> None:
     go(root, module, "build", "-ldflags", "-s -w", "-o", str(target / module), ".")
 
 
-def make_buildkit(target: Path) -> None:
+def make_buildkit(target: Path, module: str, version: str) -> None:
     package = "github.com/moby/buildkit"
-    flags = f"-s -w -X {package}/version.Version={BUILDKIT} -X {package}/version.Package={package}"
+    flags = f"-s -w -X {package}/version.Version={version} -X {package}/version.Package={package}"
     for binary in ("buildkitd", "buildctl"):
         go(
             modern_go(),
-            "buildkit",
+            module,
             *("build", "-tags", "osusergo,netgo", "-ldflags", flags),
             *("-o", str(target / binary), f"{package}/cmd/{binary}"),
         )
@@ -314,6 +323,10 @@ def make_containerd(target: Path) -> None:
 def make_rootfs(target: Path) -> None:
     # apt stays usable inside: roles install packages there.
     mmdebstrap(target / "rootfs.tar", "minbase", NODE_PACKAGES, "--format=tar")
+
+
+def make_bare_rootfs(target: Path) -> None:
+    mmdebstrap(target / "rootfs.tar", "minbase", BARE_PACKAGES, "--format=tar")
 
 
 def make_userland(target: Path) -> None:
@@ -350,15 +363,35 @@ def write_tarball(path: Path, content: dict[str, bytes]) -> None:
     path.with_name(path.name + ".sha256").write_text(f"{checksum}  {path.name}\n")
 
 
-def make_mirror(target: Path, buildkit: Path, rootfs: Path) -> None:
-    """BuildKit as its project ships it; runc and the CNI plugins in it are Debian's."""
+def make_mirror(target: Path, buildkit: Path, rootfs: Path, runc: Path, version: str) -> None:
+    """BuildKit as its project ships it; the CNI plugins in it are Debian's, and so is runc, or
+    the wrapper in front of the node's own where that is needed (see runc-wrapper).
+    """
     content = {f"bin/{name}": (buildkit / name).read_bytes() for name in ("buildkitd", "buildctl")}
-    content["bin/buildkit-runc"] = from_tar(rootfs / "rootfs.tar", "usr/sbin/runc")
+    content["bin/buildkit-runc"] = (
+        from_tar(rootfs / "rootfs.tar", "usr/sbin/runc")
+        if has_sys_resource()
+        else (runc / "runc-wrapper").read_bytes()
+    )
     for plugin in ("bridge", "firewall", "host-local", "loopback"):
         content[f"bin/buildkit-cni-{plugin}"] = from_tar(
             rootfs / "rootfs.tar", f"usr/lib/cni/{plugin}"
         )
-    write_tarball(target / f"buildkit-{BUILDKIT}.linux-{ARCH}.tar.gz", content)
+    name = f"buildkit-{version}.linux-{ARCH}"
+    tarball = target / f"{name}.tar.gz"
+    write_tarball(tarball, content)
+    # As the release has it: an in-toto statement whose subjects are the release's files.
+    subject = {
+        "name": tarball.name,
+        "digest": {"sha256": hashlib.sha256(tarball.read_bytes()).hexdigest()},
+    }
+    statement = {
+        "_type": "https://in-toto.io/Statement/v0.1",
+        "predicateType": "https://slsa.dev/provenance/v0.2",
+        "subject": [subject],
+        "predicate": {"builder": {"id": ""}, "buildType": "https://mobyproject.org/buildkit@v1"},
+    }
+    target.joinpath(f"{name}.provenance.json").write_text(json.dumps(statement) + "\n")
 
 
 def make_kube_images(target: Path, binaries: dict[str, Path], userland: Path) -> None:
@@ -459,8 +492,6 @@ def make_node(target: Path, rootfs: Path, binaries: dict[str, Path], image: str)
     layer = Layer()
     for name in ("kubelet", "kubeadm", "kubectl"):
         layer.file(f"usr/bin/{name}", (binaries[name] / name).read_bytes(), 0o755)
-    wrapper = (binaries["runc-wrapper"] / "runc-wrapper").read_bytes()
-    layer.file("usr/local/lib/lab/runc-wrapper", wrapper, 0o755)
     for path in sorted((HERE / "node").rglob("*")):
         if path.is_file():
             mode = 0o755 if os.access(path, os.X_OK) else 0o644
@@ -469,6 +500,24 @@ def make_node(target: Path, rootfs: Path, binaries: dict[str, Path], image: str)
     for unit in ("containerd", "docker", "kubelet", "lab-routes"):
         wants = f"etc/systemd/system/multi-user.target.wants/{unit}.service"
         layer.link(wants, f"/lib/systemd/system/{unit}.service")
+    import_machine(target, rootfs, layer, binaries["runc-wrapper"], image)
+
+
+def make_machine(target: Path, rootfs: Path, runc: Path, image: str) -> None:
+    """A Debian machine that never saw docker, containerd or Kubernetes."""
+    layer = Layer()
+    for name in ("boot", "services"):
+        path = HERE / "node/usr/local/lib/lab" / name
+        layer.file(f"usr/local/lib/lab/{name}", path.read_bytes(), 0o755)
+    registry = HERE / "node/etc/docker/registry/lab.yml"
+    layer.file("etc/docker/registry/lab.yml", registry.read_bytes(), 0o644)
+    import_machine(target, rootfs, layer, runc, image)
+
+
+def import_machine(target: Path, rootfs: Path, layer: Layer, runc: Path, image: str) -> None:
+    """A root file system with a layer over it, as an image that boots systemd."""
+    wrapper = (runc / "runc-wrapper").read_bytes()
+    layer.file("usr/local/lib/lab/runc-wrapper", wrapper, 0o755)
     # What makes no sense in a container, or would act on the host's hardware.
     masked = words(
         """systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket
@@ -559,8 +608,14 @@ class Plan:
         self.buildkit = Stage(
             "buildkit",
             170,
-            make_buildkit,
+            lambda target: make_buildkit(target, "buildkit", BUILDKIT),
             [go_code, files("go/buildkit"), BUILDKIT, source(make_buildkit)],
+        )
+        self.buildkit_old = Stage(
+            "buildkit-old",
+            70,
+            lambda target: make_buildkit(target, "buildkit-old", BUILDKIT_OLD),
+            [go_code, files("go/buildkit-old"), BUILDKIT_OLD, source(make_buildkit)],
         )
         self.containerd = Stage(
             "containerd",
@@ -573,11 +628,24 @@ class Plan:
             "userland", 15, make_userland, [suite, *USERLAND_PACKAGES, source(make_userland)]
         )
         pack = source(images.Image, images.Layer, images.write_archive, from_tar)
+        runc = self.binaries["runc-wrapper"]
+        mirror = [self.rootfs.key, runc.key, str(has_sys_resource())]
+        mirror += [source(make_mirror, write_tarball, from_tar)]
         self.mirror = Stage(
             "mirror",
             15,
-            lambda target: make_mirror(target, self.buildkit.path, self.rootfs.path),
-            [self.buildkit.key, self.rootfs.key, source(make_mirror, write_tarball, from_tar)],
+            lambda target: make_mirror(
+                target, self.buildkit.path, self.rootfs.path, runc.path, BUILDKIT
+            ),
+            [self.buildkit.key, *mirror],
+        )
+        self.mirror_old = Stage(
+            "mirror-old",
+            15,
+            lambda target: make_mirror(
+                target, self.buildkit_old.path, self.rootfs.path, runc.path, BUILDKIT_OLD
+            ),
+            [self.buildkit_old.key, *mirror],
         )
         paths = {name: stage.path for name, stage in self.binaries.items()}
         keys = [stage.key for stage in self.binaries.values()]
@@ -604,7 +672,23 @@ class Plan:
                     for name in ("kubelet", "kubeadm", "kubectl", "runc-wrapper")
                 ),
                 files("node"),
-                source(images.Layer, make_node),
+                source(images.Layer, make_node, import_machine),
+            ],
+        )
+        self.bare_rootfs = Stage(
+            "bare-rootfs", 40, make_bare_rootfs, [suite, *BARE_PACKAGES, source(make_bare_rootfs)]
+        )
+        self.machine = NodeImage(
+            "machine",
+            10,
+            lambda target: make_machine(
+                target, self.bare_rootfs.path, runc.path, self.machine.image
+            ),
+            [
+                self.bare_rootfs.key,
+                runc.key,
+                files("node"),
+                source(images.Layer, make_machine, import_machine),
             ],
         )
 
@@ -623,21 +707,34 @@ class Plan:
             self.node,
         ]
 
+    def parts(self) -> dict[str, list[Stage]]:
+        """What is only for a test, and what that needs of the rest."""
+        runc = self.binaries["runc-wrapper"]
+        return {
+            "containerd": [self.containerd],
+            "buildkit-old": [self.old_go, runc, self.buildkit_old, self.rootfs, self.mirror_old],
+            "machine": [
+                *(self.old_go, runc, self.buildkit, self.rootfs, self.userland, self.mirror),
+                *(self.lab_images, self.bare_rootfs, self.machine),
+            ],
+        }
+
 
 def build(only: str = "") -> Plan:
-    """Build what is not there yet; `only` names one stage that is not part of the rest."""
+    """Build what is not there yet; `only` names a part that is for a test alone."""
     plan = Plan()
-    wanted = [plan.containerd] if only == "containerd" else plan.stages()
+    wanted = plan.parts()[only] if only else plan.stages()
     LAB.mkdir(parents=True, exist_ok=True)
-    if only != "containerd":
+    if any(isinstance(stage, NodeImage) for stage in wanted):
         ensure_engine()
     missing = [stage for stage in wanted if not stage.ready()]
     if not missing:
         say(f"build: nothing to do, all {len(wanted)} stages are in {LAB}")
         return plan
-    if plan.buildkit in missing or plan.containerd in missing:
+    if any(stage in missing for stage in (plan.buildkit, plan.buildkit_old, plan.containerd)):
         modern_go()  # say so now, not after ten minutes
-    if any(stage in missing for stage in (plan.old_go, plan.rootfs, plan.userland)):
+    debian = (plan.old_go, plan.rootfs, plan.bare_rootfs, plan.userland)
+    if any(stage in missing for stage in debian):
         apt_install("mmdebstrap", "debian-archive-keyring")
     free = shutil.disk_usage(LAB).free / 1e9
     if free < 12:
