@@ -12,6 +12,7 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.homelab.containerd.plugins.module_utils import (
     cluster,
+    daemon_config,
     registries,
     version_rules,
 )
@@ -111,6 +112,28 @@ def kubelet_configmaps_out_of_step(
     return found
 
 
+def translate_daemon_json(
+    daemon_json: t.Any,
+    flags: t.Any = (),
+    certs_d: dict[str, t.Any] | None = None,
+    environment: dict[str, str] | None = None,
+    path: str = daemon_config.DAEMON_JSON,
+) -> dict[str, t.Any]:
+    """What becomes of docker's configuration: module_utils/daemon_config.py, from its text."""
+    value, error = daemon_json, None
+    duplicates: list[str] = []
+    if isinstance(daemon_json, str):
+        value, error, duplicates = daemon_config.parse(daemon_json)
+    elif not isinstance(daemon_json, dict):
+        value, error = {}, "a JSON object is expected, found %s" % type(daemon_json).__name__
+    found = daemon_config.translate(
+        value, flags, certs_d, environment, path=path, duplicates=duplicates
+    )
+    if error:
+        found["problems"].insert(0, {"key": "", "text": error})
+    return found
+
+
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         return {
@@ -122,4 +145,5 @@ class FilterModule:
             "before_snapshot": cluster.before_snapshot,
             "kubelet_configmaps_out_of_step": kubelet_configmaps_out_of_step,
             "hosts_toml": registries.hosts_toml,
+            "translate_daemon_json": translate_daemon_json,
         }

@@ -2,60 +2,168 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What daemon.json says about registries, for containerd and BuildKit.
+"""What docker says about registries, for containerd and BuildKit.
 
-Rules: dockerd(8) for insecure-registries and registry-mirrors; containerd docs/hosts.md.
+Rules: dockerd(8) for insecure-registries and registry-mirrors, moby's registry/config.go and
+registry/service_v2.go (read at v28.5.2) for what it accepts and in which order it tries;
+containerd docs/hosts.md.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import typing as t
 
 DOCKER_HUB = "docker.io"
 DOCKER_HUB_SERVER = "https://registry-1.docker.io"
 
+#: name[:port], an IPv6 address in brackets (distribution/reference, "domain").
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_HOST = r"(?:%s(?:\.%s)*|\[[0-9A-Fa-f:]+\])(?::([0-9]{1,5}))?" % (_LABEL, _LABEL)
+_MIRROR = r"(https?)://(%s)((?:/[A-Za-z0-9._~%%/-]*)?)" % _HOST
 
-def from_daemon_json(daemon: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
-    """dockerd's registry settings as {"registries": [...], "unmatched": [...]}.
+Registries = t.Dict[str, t.Any]
 
-    A registry is {"host": "name[:port]", "insecure": bool, "mirrors": [url, ...]}. docker uses
-    registry-mirrors for Docker Hub alone. "unmatched" are the CIDR entries of
-    insecure-registries: neither containerd nor BuildKit can express a network, the hosts in it
-    have to be named.
+
+def host_problem(host: str) -> t.Optional[str]:
+    """Why this cannot be the name[:port] of a registry, or None."""
+    match = re.fullmatch(_HOST, host)
+    if not match:
+        return "is not the name[:port] of a registry"
+    return "has no possible port" if int(match.group(1) or 0) > 65535 else None
+
+
+def read_insecure(entries: t.Iterable[str]) -> Registries:
+    """insecure-registries as {"hosts", "networks", "loopback", "refused": [(entry, why)]}.
+
+    docker takes a scheme away, counts 127.0.0.0/8 and ::1 always, and Docker Hub never.
     """
-    entries = [str(entry) for entry in daemon.get("insecure-registries") or []]
-    hosts = list(dict.fromkeys(entry.split("://", 1)[-1].rstrip("/") for entry in entries))
-    unmatched = [host for host in hosts if "/" in host]
-    registries = [
-        {"host": host, "insecure": True, "mirrors": []}
-        for host in hosts
-        if host and "/" not in host
-    ]
-    # Credentials in a mirror's URL have no place in hosts.toml.
-    mirrors = [
-        re.sub(r"(?<=://)[^/\s]*@", "", str(mirror)).rstrip("/")
-        for mirror in daemon.get("registry-mirrors") or []
+    found: Registries = {"hosts": [], "networks": [], "loopback": [], "refused": []}
+    for entry in dict.fromkeys(entries):
+        scheme, separator, rest = entry.partition("://")
+        host = (rest if separator else entry).rstrip("/")
+        if separator and scheme.lower() not in ("http", "https"):
+            found["refused"].append((entry, "has a scheme other than http and https"))
+        elif re.search(r"/[0-9]+$", host) and _network(host) is not None:
+            network = _network(host)
+            found["loopback" if network and network.is_loopback else "networks"].append(host)
+        elif host_problem(host):
+            found["refused"].append((entry, host_problem(host)))
+        elif host in (DOCKER_HUB, "index." + DOCKER_HUB):
+            found["refused"].append((entry, "is Docker Hub, which docker never takes as insecure"))
+        elif host not in found["hosts"]:
+            found["hosts"].append(host)
+    return found
+
+
+def _network(
+    text: str,
+) -> t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network, None]:
+    try:
+        # docker takes 10.1.2.3/8 as well.
+        return ipaddress.ip_network(text, False)
+    except ValueError:
+        return None
+
+
+def read_mirrors(urls: t.Iterable[str]) -> Registries:
+    """registry-mirrors as {"mirrors": [url, …], "refused": [(url, why)]}, in docker's order.
+
+    docker refuses a mirror with a password; the URL goes into hosts.toml without it.
+    """
+    found: Registries = {"mirrors": [], "refused": []}
+    for url in urls:
+        plain = re.sub(r"(?<=://)[^/\s]*@", "", url)
+        if plain != url:
+            found["refused"].append((plain, "has a password in it, which dockerd refuses"))
+        plain = plain.rstrip("/")
+        match = re.fullmatch(_MIRROR, plain)
+        if not match or int(match.group(3) or 0) > 65535:
+            found["refused"].append((plain, "is not an http:// or https:// URL"))
+        elif plain not in found["mirrors"]:
+            found["mirrors"].append(plain)
+    return found
+
+
+def combine(hosts: t.Sequence[str], mirrors: t.Sequence[str]) -> t.List[Registries]:
+    """[{"host": "name[:port]", "insecure": bool, "mirrors": [url, …]}]; mirrors are the Hub's."""
+    registries: t.List[Registries] = [
+        {"host": host, "insecure": True, "mirrors": []} for host in hosts
     ]
     if mirrors:
-        registries.append({"host": DOCKER_HUB, "insecure": False, "mirrors": mirrors})
-    return {"registries": registries, "unmatched": unmatched}
+        registries.append({"host": DOCKER_HUB, "insecure": False, "mirrors": list(mirrors)})
+    return registries
 
 
-def _host(url: str, capabilities: t.Sequence[str], skip_verify: bool) -> t.List[str]:
+def from_daemon_json(daemon: t.Dict[str, t.Any]) -> Registries:
+    """dockerd's registry settings as {"registries": [...], "unmatched": [...]}.
+
+    "unmatched" are the networks of insecure-registries: neither containerd nor BuildKit can
+    express one, the hosts in it have to be named.
+    """
+    insecure = read_insecure(str(entry) for entry in daemon.get("insecure-registries") or [])
+    mirrors = read_mirrors(str(entry) for entry in daemon.get("registry-mirrors") or [])
+    return {
+        "registries": combine(insecure["hosts"], mirrors["mirrors"]),
+        "unmatched": insecure["networks"],
+    }
+
+
+def certificates(directory: str, files: t.Iterable[str]) -> Registries:
+    """What docker reads in /etc/docker/certs.d/HOST: {"ca": [paths], "client": [[cert, key]]}.
+
+    *.crt are CAs, and a *.cert with a *.key of the same name is a client's (dockerd(8),
+    moby's registry/registry.go, loadTLSConfig). Half of a pair counts for nothing.
+    """
+    names = sorted(files)
+    path = directory.rstrip("/") + "/"
+    return {
+        "ca": [path + name for name in names if name.endswith(".crt")],
+        "client": [
+            [path + name, path + name[:-5] + ".key"]
+            for name in names
+            if name.endswith(".cert") and name[:-5] + ".key" in names
+        ],
+    }
+
+
+def _host(
+    url: str,
+    capabilities: t.Sequence[str],
+    skip_verify: bool,
+    tls: t.Optional[Registries] = None,
+) -> t.List[str]:
     lines = [
         '[host."%s"]' % url,
-        "  capabilities = [%s]" % ", ".join('"%s"' % c for c in capabilities),
+        "  capabilities = %s" % _array(capabilities),
     ]
-    return lines + (["  skip_verify = true"] if skip_verify else [])
+    if skip_verify:
+        # docker reads no certificates for a registry that it does not verify.
+        return lines + ["  skip_verify = true"]
+    if tls and tls.get("ca"):
+        lines.append("  ca = %s" % _array(tls["ca"]))
+    if tls and tls.get("client"):
+        lines.append("  client = [%s]" % ", ".join(_array(pair) for pair in tls["client"]))
+    return lines
 
 
-def hosts_toml(registry: t.Dict[str, t.Any], insecure_hosts: t.Container[str] = ()) -> str:
+def _array(values: t.Iterable[str]) -> str:
+    return "[%s]" % ", ".join('"%s"' % value for value in values)
+
+
+def hosts_toml(
+    registry: Registries,
+    insecure_hosts: t.Container[str] = (),
+    certs: t.Optional[t.Dict[str, Registries]] = None,
+) -> str:
     """The hosts.toml of one registry.
 
     docker tries an insecure registry over https without verification first and over plain http
     then; containerd tries hosts in the order they are written, and ``server`` last. A mirror
-    that is itself one of insecure_hosts ("name[:port]") is treated the same.
+    that is itself one of insecure_hosts ("name[:port]") is treated the same; one with
+    certificates (certs: name[:port] to what certificates() returns) uses them, since containerd
+    looks for them under the registry's name and docker under the mirror's.
     """
     host = registry["host"]
     lines: t.List[str] = []
@@ -66,6 +174,13 @@ def hosts_toml(registry: t.Dict[str, t.Any], insecure_hosts: t.Container[str] = 
     else:
         server = DOCKER_HUB_SERVER if host == DOCKER_HUB else "https://" + host
     for mirror in registry.get("mirrors") or []:
-        lax = mirror.split("://", 1)[-1] in insecure_hosts
-        lines += _host(mirror, ["pull", "resolve"], lax and mirror.startswith("https:"))
+        name = mirror.split("://", 1)[-1].split("/", 1)[0]
+        https = mirror.startswith("https:")
+        lax = https and name in insecure_hosts
+        tls = (certs or {}).get(name) if https else None
+        lines += _host(mirror, ["pull", "resolve"], lax, tls)
+    own = (certs or {}).get(host)
+    if own and not registry.get("insecure"):
+        # A directory with a hosts.toml is not read for certificates any more.
+        lines += _host(server, everything, False, own)
     return "\n".join(['server = "%s"' % server, ""] + lines) + "\n"

@@ -115,6 +115,11 @@ from ansible_collections.homelab.containerd.plugins.module_utils import (
     node,
     version_rules,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils.daemon_config import (
+    CERTS_D,
+    parse,
+    without_credentials,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils.docker_api import (
     DockerAPI,
     DockerError,
@@ -275,36 +280,24 @@ def environment(pid: int) -> t.Dict[str, str]:
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
-def without_credentials(value: t.Any) -> t.Any:
-    """Blank out user:password@ in URLs and values of telling keys, anywhere in a JSON value."""
-    if isinstance(value, dict):
-        return {
-            key: "***"
-            if isinstance(item, str) and re.search(r"(?i)token|password|secret", key)
-            else without_credentials(item)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [without_credentials(item) for item in value]
-    if isinstance(value, str):
-        return re.sub(r"(?<=://)[^/\s]*@", "***@", value)
-    return value
-
-
 def daemon_json(path: str) -> t.Dict[str, t.Any]:
     text = node.read_text(path)
-    found = {"path": path, "exists": text is not None, "value": {}, "error": None}
-    if text is not None and text.strip():
-        try:
-            value = json.loads(text)
-            if not isinstance(value, dict):
-                raise ValueError("a JSON object is expected, found %s" % type(value).__name__)
-            for key in ("insecure-registries", "registry-mirrors"):
-                if not isinstance(value.get(key) or [], list):
-                    raise ValueError("%s: a list is expected" % key)
-            found["value"] = without_credentials(value)
-        except ValueError as exc:
-            found["error"] = str(exc)
+    found: t.Dict[str, t.Any] = {"path": path, "exists": text is not None, "value": {}}
+    found.update(error=None, duplicates=[])
+    if text is not None:
+        value, error, duplicates = parse(text)
+        found.update(value=without_credentials(value), error=error, duplicates=duplicates)
+        for key in ("insecure-registries", "registry-mirrors"):
+            if not isinstance(value.get(key) or [], list):
+                found["error"] = "%s: a list is expected" % key
+    return found
+
+
+def certificate_files() -> t.Dict[str, t.List[str]]:
+    """The names of what docker has for each registry: {"name[:port]": [file names]}."""
+    found = {}
+    for path in sorted(glob.glob(CERTS_D + "/*/")):
+        found[os.path.basename(os.path.dirname(path))] = sorted(os.listdir(path))
     return found
 
 
@@ -351,7 +344,9 @@ def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
     found = {
         "binary": binary,
         "active": False,
+        "command_line": without_credentials(words),
         "flags": without_credentials(flags),
+        "certs_d": certificate_files(),
         # What systemd or the owner gave the daemon; the rest of its environment is its own.
         "environment": {
             name: without_credentials(value)

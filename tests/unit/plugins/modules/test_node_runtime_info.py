@@ -100,7 +100,13 @@ def test_daemon_json(recorded, tmp_path):
 
 def test_no_daemon_json(tmp_path):
     path = str(tmp_path / "daemon.json")
-    assert daemon_json(path) == {"path": path, "exists": False, "value": {}, "error": None}
+    assert daemon_json(path) == {
+        "path": path,
+        "exists": False,
+        "value": {},
+        "error": None,
+        "duplicates": [],
+    }
 
 
 def test_what_is_in_a_daemon_json_that_is_wrong_stays_there(tmp_path):
