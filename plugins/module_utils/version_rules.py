@@ -37,11 +37,6 @@ KUBELET_CGROUP_V2_FROM = (1, 19)
 #: (kubernetes/kubernetes#134298).
 KUBELET_REFUSES_CGROUP_V1_FROM = (1, 35)
 
-#: The kubelet takes the cgroup driver from the runtime (KubeletCgroupDriverFromCRI, on by default
-#: from 1.31), where that is containerd 2.0 or newer; else from its own configuration.
-KUBELET_DRIVER_FROM_CRI = (1, 31)
-CONTAINERD_TELLS_DRIVER_FROM = (2, 0)
-
 #: --container-runtime=remote is needed up to 1.23, deprecated in 1.24 and gone in 1.27
 #: (CHANGELOG-1.27, "Removed the --container-runtime command line argument").
 CONTAINER_RUNTIME_FLAG_UNTIL = (1, 23)
@@ -145,11 +140,6 @@ def cgroup_problem(
     if cgroup_version == 1 and k >= KUBELET_REFUSES_CGROUP_V1_FROM and fail_cgroup_v1 is not False:
         return "kubelet %s refuses cgroup v1 unless failCgroupV1 is false" % show(kubelet)
     return None
-
-
-def driver_from_cri(kubelet: Version, containerd: Version) -> bool:
-    """Whether the kubelet takes the cgroup driver from containerd and not from its own file."""
-    return kubelet[:2] >= KUBELET_DRIVER_FROM_CRI and containerd[:2] >= CONTAINERD_TELLS_DRIVER_FROM
 
 
 def kubeadm(kubelet: Version) -> t.Dict[str, t.Any]:

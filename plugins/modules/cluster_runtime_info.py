@@ -86,6 +86,7 @@ cluster_info:
 """
 
 import json
+import tempfile
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -93,10 +94,13 @@ from ansible_collections.homelab.containerd.plugins.module_utils import node, wo
 
 
 def cluster_info(kubeconfig: str, timeout: int) -> t.Dict[str, t.Any]:
-    words = ["kubectl", "--kubeconfig", kubeconfig, "--request-timeout=%ds" % timeout]
-    words += ["get", ",".join(workloads.KINDS), "--all-namespaces", "-o", "json"]
     try:
-        answer = json.loads(node.run(words, timeout=timeout + 10).stdout)
+        # kubectl keeps what the API offers below its home: a look leaves nothing behind.
+        with tempfile.TemporaryDirectory() as home:
+            words = ["env", "HOME=" + home, "kubectl", "--kubeconfig", kubeconfig]
+            words += ["--request-timeout=%ds" % timeout, "get", ",".join(workloads.KINDS)]
+            words += ["--all-namespaces", "-o", "json"]
+            answer = json.loads(node.run(words, timeout=timeout + 10).stdout)
         if not isinstance(answer, dict):
             raise ValueError("kubectl printed no object")
     except (node.NodeError, ValueError) as exc:

@@ -89,6 +89,16 @@ def test_plugins_say_their_licence(path):
     assert "GNU General Public License v3.0+" in head
 
 
+def test_every_code_has_a_section_in_the_docs():
+    used = set()
+    for path in PLUGINS:
+        used |= set(re.findall(r'"(HC\d{3})"', path.read_text(encoding="utf-8")))
+    sections = re.findall(
+        r"(?m)^## (HC\d{3}): ", (ROOT / "docs/codes.md").read_text(encoding="utf-8")
+    )
+    assert sections == sorted(used)
+
+
 def options(role: pathlib.Path) -> dict[str, t.Any]:
     specs = load(role / "meta/argument_specs.yml")
     assert specs, "roles/%s has no meta/argument_specs.yml" % role.name

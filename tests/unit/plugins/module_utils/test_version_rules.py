@@ -6,7 +6,11 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils.version_rules import (
+    cgroup_problem,
+    cni_problem,
     config_version,
+    cri,
+    kubeadm,
     pair_problem,
     parse_version,
     show,
@@ -95,3 +99,90 @@ def test_pairs_that_do_not(kubelet, containerd, why):
 
 def test_a_line_older_than_the_newest_in_the_table_is_not_enough():
     assert pair_problem((1, 35, 0), (2, 0, 7)) is not None
+
+
+KUBELETS = [(1, minor, 9) for minor in range(18, 38)]
+CONTAINERDS = [(1, 4, 13), (1, 5, 18), (1, 6, 20), (1, 7, 35)] + [(2, n, 9) for n in range(5)]
+
+
+@pytest.mark.parametrize("kubelet", KUBELETS, ids=show)
+@pytest.mark.parametrize("containerd", CONTAINERDS, ids=show)
+def test_the_whole_matrix(kubelet, containerd):
+    """What each pair speaks, written down a second way: by the releases that dropped a version."""
+    kubelet_speaks = {"v1alpha2"} if kubelet[1] < 23 else {"v1"}
+    if 23 <= kubelet[1] < 26:
+        kubelet_speaks = {"v1", "v1alpha2"}
+    containerd_speaks = {"v1alpha2"} if containerd < (1, 6) else {"v1"}
+    if (1, 6) <= containerd < (2, 0):
+        containerd_speaks = {"v1", "v1alpha2"}
+    common = kubelet_speaks & containerd_speaks
+    assert cri(kubelet, containerd) == (
+        ("v1" if "v1" in common else "v1alpha2") if common else None
+    )
+    problem = pair_problem(kubelet, containerd)
+    if not common:
+        assert problem and "CRI" in problem
+    elif kubelet[1] < 26:
+        assert problem is None
+    else:
+        # containerd's own table, which asks for more than a common CRI.
+        oldest = {
+            26: (1, 6),
+            32: (1, 7),
+            33: (1, 7),
+            34: (1, 7),
+            35: (1, 7),
+            36: (2, 2),
+            37: (2, 2),
+        }
+        line = max((v for minor, v in oldest.items() if minor <= kubelet[1]), default=(1, 6))
+        listed = (kubelet[1], containerd[:2]) not in {(35, (2, 0))}
+        assert (problem is None) is (containerd[:2] >= line and listed), problem
+
+
+@pytest.mark.parametrize("kubelet", KUBELETS, ids=show)
+@pytest.mark.parametrize("cgroup", [1, 2])
+@pytest.mark.parametrize("fails", [None, True, False])
+def test_cgroup_versions(kubelet, cgroup, fails):
+    starts = kubelet[1] >= 19 if cgroup == 2 else kubelet[1] < 35 or fails is False
+    assert (cgroup_problem(kubelet, cgroup, fails) is None) is starts
+
+
+@pytest.mark.parametrize(
+    ("minor", "runtime_flag", "endpoint", "in_config", "annotation", "pause_flag", "configmap"),
+    [
+        (18, True, "flags", False, True, True, "kubelet-config-1.18"),
+        (23, True, "flags", False, True, True, "kubelet-config-1.23"),
+        (24, False, "flags", False, True, True, "kubelet-config"),
+        (26, False, "flags", False, True, True, "kubelet-config"),
+        (27, False, "flags", True, True, True, "kubelet-config"),
+        (33, False, "flags", True, True, True, "kubelet-config"),
+        (34, False, "instance-config", True, False, True, "kubelet-config"),
+        (35, False, "instance-config", True, False, False, "kubelet-config"),
+        (37, False, "instance-config", True, False, False, "kubelet-config"),
+    ],
+)
+def test_kubeadm(minor, runtime_flag, endpoint, in_config, annotation, pause_flag, configmap):
+    assert kubeadm((1, minor, 0)) == {
+        "container_runtime_flag": runtime_flag,
+        "endpoint": endpoint,
+        "endpoint_in_config": in_config,
+        "annotation": annotation,
+        "pause_flag": pause_flag,
+        "configmap": configmap,
+    }
+
+
+@pytest.mark.parametrize(
+    ("containerd", "supports", "works"),
+    [
+        ((1, 6, 0), ["0.4.0"], False),
+        ((1, 6, 3), ["0.3.1", "0.4.0"], False),
+        ((1, 6, 3), ["0.4.0", "1.0.0"], True),
+        ((1, 6, 4), ["0.4.0"], True),
+        ((1, 5, 18), ["0.4.0"], True),
+        ((2, 4, 2), [], True),
+    ],
+)
+def test_cni(containerd, supports, works):
+    assert (cni_problem(containerd, "0.3.1", supports) is None) is works
