@@ -25,7 +25,8 @@ def check_api(found: Findings, cluster: Facts) -> None:
     if cluster["error"]:
         found.add(
             "HC120",
-            "The API cannot be asked what runs in the cluster: %s" % cluster["error"],
+            "The API cannot be asked what runs in the cluster: %s"
+            % " ".join(cluster["error"].split()),
             "See that kubectl get nodes works on the first control-plane node, with the "
             "kubeconfig of assess_kubeconfig, and run this again.",
             key="kubectl",

@@ -11,8 +11,26 @@ stable, and docs/codes.md has a section for each.
 from __future__ import annotations
 
 import typing as t
+import unicodedata
 
 Finding = t.Dict[str, t.Any]
+
+
+def printable(value: t.Any) -> t.Any:
+    """A text with what a terminal or a page would obey shown as what it is: "\\x1b[31m".
+
+    Names of containers, compose projects and files are other people's: control characters,
+    overrides of the writing direction and halves of surrogate pairs are escaped. Anything but a
+    text is returned as it is.
+    """
+    if not isinstance(value, str):
+        return value
+    return "".join(
+        character
+        if character == " " or unicodedata.category(character)[0] not in "CZ"
+        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in value
+    )
 
 
 class Findings:
@@ -31,10 +49,11 @@ class Findings:
         value: t.Any = None,
         node: t.Optional[str] = None,
     ) -> None:
+        evidence = {"node": node or self.node, "file": file, "key": key, "value": value}
         finding = {
             "code": code,
-            "text": text,
-            "evidence": {"node": node or self.node, "file": file, "key": key, "value": value},
+            "text": printable(text),
+            "evidence": {name: printable(entry) for name, entry in evidence.items()},
             "remedy": remedy,
         }
         (self.blockers if code.startswith("HC1") else self.warnings).append(finding)

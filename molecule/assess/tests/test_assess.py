@@ -42,7 +42,7 @@ FOUND = [
         FIRST,
         r"script calls docker: it will see.*/usr/local/bin/metrics, key line 3.*docker ps",
     ),
-    ("HC206", FIRST, r"media \(compose project, 1\), odd, owners-own"),
+    ("HC206", FIRST, r"31mred.*<script>.*\(compose project, 1\), media .*, owners-own"),
     ("HC208", FIRST, r"without asking for a certificate.*tcp://127\.0\.0\.1:2375"),
     ("HC209", FIRST, r"live-restore"),
     ("HC212", FIRST, r"/etc/filebeat/filebeat\.yml.*line 3"),
@@ -90,6 +90,7 @@ def test_it_is_found(code: str, node: str, says: str) -> None:
     ]
     assert [f for f in matching if re.search(says, sentence(f))], matching
     assert all(finding["remedy"] for finding in matching)
+    assert not [finding for finding in matching if "\x1b" in sentence(finding)]
 
 
 def test_nothing_is_invented_on_a_spoiled_cluster() -> None:
@@ -120,7 +121,7 @@ def test_the_look_leaves_no_file_behind(name: str, host: str) -> None:
     # What the node itself writes while nobody looks is not ours.
     lively = {path for path in before.keys() | idle.keys() if before.get(path) != idle.get(path)}
     changed = {path for path in idle.keys() | after.keys() if idle.get(path) != after.get(path)}
-    assert len(idle) > 10000
+    assert len(idle) > 5000  # so the listing is one
     assert not changed - lively - {p for p in changed if living(p)}
 
 
