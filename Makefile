@@ -34,8 +34,9 @@ demo: setup ## a real dockershim cluster in a container, migrated before your ey
 	@$(LAB) workloads --cluster demo
 	ansible-playbook -i $(INVENTORY) homelab.containerd.migrate -e migrate_report_dir=$(CACHE)/report
 	@echo
-	@cat $(CACHE)/report/hc-demo-node1.txt
+	@cat $(CACHE)/report/report.txt
 	@echo
+	@echo "The same as a page, to open in a browser: $(CACHE)/report/report.html"
 	@echo "The cluster is up. A kubectl on it: docker exec -it hc-demo-node1 kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes,pods -A -o wide"
 	@echo "make demo-clean removes it."
 

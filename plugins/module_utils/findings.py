@@ -13,6 +13,8 @@ from __future__ import annotations
 import typing as t
 import unicodedata
 
+from ansible_collections.homelab.containerd.plugins.module_utils.text import clean
+
 Finding = t.Dict[str, t.Any]
 
 
@@ -68,7 +70,8 @@ class Findings:
 
 
 def describe(finding: Finding) -> str:
-    """A finding as the one paragraph that a person reads."""
+    """A finding as the one paragraph that a person reads, fit for a terminal."""
+    finding = clean(finding)
     evidence = finding["evidence"]
     place = ", ".join(
         "%s %s" % (name, evidence[name])

@@ -106,6 +106,14 @@ seconds:
   description: How long it took, to a hundredth.
   returned: always
   type: float
+began:
+  description: When it began, in seconds since 1970 by the controller's clock; RV(ended) the same.
+  returned: when not in check mode
+  type: float
+ended:
+  description: When it had ended.
+  returned: when not in check mode
+  type: float
 """
 
 import http.client

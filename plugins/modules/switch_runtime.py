@@ -115,6 +115,14 @@ runtime_version:
   description: The runtime and version that the API reports.
   returned: when the node was switched
   type: str
+began:
+  description: When it began, in seconds since 1970 by the controller's clock; RV(ended) the same.
+  returned: when not in check mode
+  type: float
+ended:
+  description: When it had ended.
+  returned: when not in check mode
+  type: float
 complaints:
   description: What CNI plugins said when addresses were given back; it does not matter to the node.
   returned: when the node was switched

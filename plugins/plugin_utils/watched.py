@@ -53,11 +53,14 @@ class WatchedAction(ActionBase):
         self._low_level_execute_command(
             "mkdir -p -m 0755 %s && touch %s" % (PROGRESS_DIR, shlex.quote(progress))
         )
+        began = time.time()
         job = self._start(dict(self._task.args, progress_file=progress), task_vars)
         if "ansible_job_id" not in job:
             return job
         try:
-            return self._watch(job["ansible_job_id"], progress, task_vars)
+            result = self._watch(job["ansible_job_id"], progress, task_vars)
+            # By one clock for all nodes: theirs may differ.
+            return dict(result, began=round(began, 2), ended=round(time.time(), 2))
         finally:
             self._low_level_execute_command("rm -f " + shlex.quote(progress))
 

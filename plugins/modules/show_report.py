@@ -1,0 +1,85 @@
+#!/usr/bin/python
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: show_report
+short_description: Show the plans of all nodes as one, and keep them as files on the controller
+version_added: "0.1.0"
+author:
+  - The homelab.containerd contributors (@homelab)
+description:
+  - Shows on one screen a line a node, what needs a person, and what will happen, in order, with an
+    estimate of time and bytes; with C(-v) all of it.
+  - Writes the same as C(report.json), C(report.html) (one page that needs nothing else) and
+    C(report.txt) on the controller.
+  - Runs on the controller alone, once for all nodes; nodes are not asked.
+  - Characters that a terminal would act on are shown as text, wherever they come from.
+options:
+  plans:
+    description: C(assess_plan) of each node, as the role assess sets it.
+    type: list
+    elements: dict
+    required: true
+  cluster:
+    description: C(assess_cluster), as the role assess sets it.
+    type: dict
+    default: {}
+  mode:
+    description: V(assess) for what would happen, V(migrate) for what happened.
+    type: str
+    choices: [assess, migrate]
+    default: assess
+  serial:
+    description: How many workers switch at once, a number or a percentage.
+    type: str
+    default: "1"
+  outcomes:
+    description:
+      - What is known of each node after a migration. C(node) is its name in the inventory; there
+        may be C(before) (the content of C(before.json)), C(journal) (of C(switch.json)), C(marks),
+        C(carry), C(switch), C(verify) and C(buildkit), as C(playbooks/report.yml) has them.
+    type: list
+    elements: dict
+    default: []
+  api:
+    description: What C(kubectl get nodes,pods -o json) says after a migration.
+    type: dict
+    default: {}
+  directory:
+    description: Where on the controller the files go. Nothing is written in check mode.
+    type: path
+    default: ~/.cache/homelab-containerd/report
+attributes:
+  check_mode:
+    description: Shows the report and writes no files.
+    support: full
+  diff_mode:
+    description: Nothing on a node is changed.
+    support: none
+seealso:
+  - module: homelab.containerd.node_runtime_info
+"""
+
+EXAMPLES = r"""
+- name: Show the plan of the cluster
+  homelab.containerd.show_report:
+    plans: "{{ ansible_play_hosts | map('extract', hostvars, 'assess_plan') | list }}"
+  run_once: true
+"""
+
+RETURN = r"""
+verdict:
+  description:
+    - V(blocked), V(ready) or V(done) before a migration, V(migrated) or V(incomplete) after one.
+  returned: always
+  type: str
+files:
+  description: The files written, by kind.
+  returned: always
+  type: dict
+  sample: {html: /home/me/.cache/homelab-containerd/report/report.html}
+"""

@@ -1,0 +1,446 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import copy
+import datetime
+import html.parser
+import json
+import re
+import typing as t
+
+import jsonschema
+import pytest
+import report_samples as samples
+from ansible_collections.homelab.containerd.plugins.filter import migration
+from ansible_collections.homelab.containerd.plugins.plugin_utils import (
+    report,
+    report_page,
+    report_text,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from support import ROOT, read_recorded
+
+CODES = report.sections(samples.codes_text())
+VALIDATOR = jsonschema.Draft202012Validator(
+    json.loads((ROOT / "docs/report.schema.json").read_text(encoding="utf-8"))
+)
+
+
+def assessed() -> dict[str, t.Any]:
+    plans, cluster = samples.three_nodes()
+    return report.build(plans, cluster, now=samples.NOW, codes=CODES)
+
+
+def afterwards() -> dict[str, t.Any]:
+    plans, cluster = samples.without_blockers()
+    outcomes, api = samples.migrated()
+    return report.build(
+        plans,
+        cluster,
+        now=samples.NOW + 700,
+        mode="migrate",
+        outcomes=outcomes,
+        api=api,
+        codes=CODES,
+    )
+
+
+def real() -> dict[str, t.Any]:
+    """What the filters make of recorded facts: the shape that the role hands over."""
+    wishes = {"node": "cp1", "drain": True, "overrides": []}
+    plan = migration.plan(read_recorded("runtime_info-dockershim.json"), wishes)
+    cluster = migration.cluster_plan(samples.cluster_info(), [plan], wishes)
+    return report.build([plan], cluster, now=samples.NOW, codes=CODES)
+
+
+MADE = {"assessed": assessed, "afterwards": afterwards, "real": real}
+
+
+@pytest.fixture(params=MADE)
+def made(request) -> dict[str, t.Any]:
+    return MADE[request.param]()
+
+
+def test_the_schema_is_one():
+    VALIDATOR.check_schema(VALIDATOR.schema)
+
+
+def test_a_report_is_as_its_schema_says(made):
+    VALIDATOR.validate(json.loads(json.dumps(made, allow_nan=False)))
+
+
+def test_the_schema_refuses_what_is_not_in_it(made):
+    made["nodes"][0]["secret"] = "x"
+    with pytest.raises(jsonschema.ValidationError, match="secret"):
+        VALIDATOR.validate(made)
+
+
+def test_building_leaves_its_input_alone():
+    plans, cluster = samples.three_nodes()
+    kept = copy.deepcopy(plans), copy.deepcopy(cluster)
+    report.build(plans, cluster, now=samples.NOW, codes=CODES)
+    assert repr((plans, cluster)) == repr(kept)
+
+
+def test_verdicts():
+    plans, cluster = samples.three_nodes()
+    assert assessed()["verdict"] == "blocked"
+    cluster["blockers"], plans = [samples.finding("HC140", "cluster", "x", "y")], [plans[0]]
+    assert report.build(plans, cluster, now=0)["verdict"] == "blocked"
+    plans, cluster = samples.without_blockers()
+    assert report.build(plans, cluster, now=0)["verdict"] == "ready"
+    for plan in plans:
+        plan.update(state="done", steps=[], runtime="containerd")
+    assert report.build(plans, cluster, now=0)["verdict"] == "done"
+    assert afterwards()["verdict"] == "incomplete"
+    outcomes, api = samples.migrated()
+    good = [outcome for outcome in outcomes if outcome["node"] != "worker1"]
+    plans = [plan for plan in plans if plan["node"] != "worker1"]
+    found = report.build(plans, cluster, now=0, mode="migrate", outcomes=good, api=api)
+    assert found["verdict"] == "migrated"
+
+
+def test_a_node_that_is_not_ready_afterwards_is_no_success():
+    plans, cluster = samples.without_blockers()
+    outcomes, api = samples.migrated()
+    node = next(item for item in api["items"] if item["metadata"]["name"] == "cp1")
+    node["status"]["conditions"][0]["status"] = "False"
+    found = report.build(plans, cluster, now=0, mode="migrate", outcomes=outcomes, api=api)
+    assert [node["status"] for node in found["nodes"]] == ["not_ready", "migrated", "rolled_back"]
+    assert "cp1: from docker 20.10.24 to containerd 1.6.20, not Ready" in report_text.text(found)
+
+
+def test_the_plans_times_follow_its_order():
+    """All prepare at once, then one node after the other, and tests from node to node."""
+    found = assessed()
+    assert found["order"] == ["cp1", "worker2", "worker1"]
+
+    def span(host: str, phase: str) -> tuple[float, float]:
+        bars = [
+            bar
+            for bar in found["timeline"]["planned"]
+            if (bar["host"], bar["phase"]) == (host, phase)
+        ]
+        return min(bar["start"] for bar in bars), max(bar["end"] for bar in bars)
+
+    slowest = 8 + 6_200_000_000 / 38e6
+    assert {span(host, "prepare")[0] for host in found["order"]} == {0}
+    assert span("worker1", "prepare")[1] == pytest.approx(slowest, abs=0.1)
+    assert span("cp1", "switch") == pytest.approx((slowest, slowest + 27), abs=0.1)
+    assert span("worker2", "switch")[0] == span("cp1", "switch")[1]
+    assert span("worker1", "switch")[0] == span("worker2", "switch")[1]
+    assert {span(host, "buildkit")[0] for host in found["order"]} == {span("worker1", "switch")[1]}
+    assert span("worker2", "verify")[0] == span("cp1", "verify")[1]
+    assert found["totals"]["seconds"] == span("worker1", "verify")[1]
+    assert found["totals"]["outage_seconds"] == 27
+
+
+@pytest.mark.parametrize("serial", [2, "2", "100%"])
+def test_workers_switch_as_many_at_once_as_serial_says(serial):
+    plans, cluster = samples.three_nodes()
+    found = report.build(plans, cluster, now=0, serial=serial)
+    starts = {
+        bar["host"]: bar["start"]
+        for bar in reversed(found["timeline"]["planned"])
+        if bar["phase"] == "switch"
+    }
+    assert starts["worker1"] == starts["worker2"] > starts["cp1"]
+
+
+@pytest.mark.parametrize("serial", [0, "", "some", "[1, 2]", "0%"])
+def test_a_serial_that_is_not_understood_is_one(serial):
+    plans, cluster = samples.three_nodes()
+    one = report.build(plans, cluster, now=0, serial=1)
+    assert report.build(plans, cluster, now=0, serial=serial) == one
+
+
+def test_what_happened_is_timed_by_one_clock():
+    found = afterwards()
+    bars = [bar for bar in found["timeline"]["actual"] if bar["host"] == "cp1"]
+    assert [(bar["phase"], bar["start"], bar["end"], bar["outage"]) for bar in bars] == [
+        ("prepare", 0, 9, False),
+        ("prepare", 9, 59, False),
+        ("switch", 200, 224, False),
+        ("switch", 224, 226.6, True),
+        ("switch", 226.6, 249.6, True),
+        ("buildkit", 420, 445, False),
+        ("verify", 445, 630, False),
+    ]
+    assert found["totals"]["actual_seconds"] == 630
+    assert found["nodes"][0]["actual"]["began"] == "2026-11-25T00:03:44Z"
+
+
+def test_without_the_runs_own_notes_the_journal_speaks():
+    """The playbook report alone, after a migration that failed."""
+    plans, cluster = samples.without_blockers()
+    outcomes, api = samples.migrated()
+    left = [
+        {key: outcome[key] for key in ("node", "before", "journal", "buildkit")}
+        for outcome in outcomes
+    ]
+    found = report.build(plans, cluster, now=0, mode="migrate", outcomes=left, api=api)
+    VALIDATOR.validate(found)
+    assert [bar["text"] for bar in found["timeline"]["actual"]] == [
+        "switched",
+        "switched",
+        "went back to docker",
+    ]
+    assert "went back to docker by itself" in report_text.text(found)
+
+
+def test_the_tests_outcomes_know_their_node():
+    assert [(test["name"], test["host"]) for test in afterwards()["verification"]] == [
+        ("test_runtime.py::test_endpoint", "cp1"),
+        ("test_cri.py::test_pull[docker.io]", "worker2"),
+    ]
+
+
+def test_a_node_that_the_inventory_lacks_is_shown():
+    plans, cluster = samples.without_blockers()
+    cluster["nodes"].append({"name": "nas", "host": "", "roles": [], "runtime": "cri-o://1.24.1"})
+    found = report.build(plans, cluster, now=0)
+    VALIDATOR.validate(found)
+    assert (found["nodes"][-1]["name"], found["nodes"][-1]["status"]) == ("nas", "outside")
+    assert "not in inventory" in report_text.text(found)
+    assert "not in the inventory" in report_page.page(found)
+
+
+def test_findings_that_nodes_share_are_one_thing_to_do():
+    groups = report.grouped(report.all_findings(assessed()))
+    assert [(group["code"], group["nodes"]) for group in groups] == [
+        ("HC104", ["worker2", "worker1"]),
+        ("HC230", ["cluster"]),
+        ("HC201", ["cp1"]),
+        ("HC202", ["worker2", "worker1"]),
+    ]
+    assert [len(group["cases"]) for group in groups] == [1, 1, 1, 1]
+
+
+def test_every_code_of_the_docs_has_its_anchor():
+    assert (
+        CODES["HC104"]["anchor"] == "hc104-the-kubelet-and-docker-disagree-about-the-cgroup-driver"
+    )
+    assert set(CODES) == set(re.findall(r"(?m)^## (HC\d+)", samples.codes_text()))
+    finding = report.all_findings(assessed())[0]
+    assert finding["doc"] == "docs/codes.md#" + CODES["HC104"]["anchor"]
+
+
+@pytest.mark.parametrize("width", [80, 96, 100])
+@pytest.mark.parametrize("verbose", [False, True])
+def test_the_terminal_gets_lines_that_fit_and_do_nothing(made, verbose, width):
+    for line, _colour in report_text.lines(made, verbose, width):
+        assert len(line) <= width
+        assert line.isprintable()
+
+
+def test_a_cluster_is_one_screen():
+    shown = [line for line, _colour in report_text.lines(assessed())]
+    assert len(shown) <= 40
+    text = "\n".join(shown)
+    # Blockers first and whole, warnings after them, then what will happen.
+    places = [
+        text.index(part)
+        for part in (
+            "2 blockers stand against the migration",
+            "HC104 blocks worker2, worker1",
+            "/var/lib/kubelet/config.yaml, cgroupDriver = cgroupfs",
+            "> Give both the same",
+            "HC201",
+            "1. Prepare, all nodes at once",
+            "2. Switch cp1",
+            "3. Switch worker2",
+            "5. Install BuildKit",
+        )
+    ]
+    assert places == sorted(places)
+    assert "about 8 min, 9.4 GB" in text or "about 8 min, 9.5 GB" in text
+    # That is left for -v.
+    assert "Name its registries one by one" not in text
+    assert "registry-mirrors" not in text
+
+
+def test_verbose_has_all_of_it():
+    text = report_text.text(assessed())
+    for part in ("Name its registries one by one", "registry-mirrors", "pihole", "ci runner"):
+        assert part in text
+
+
+def test_many_nodes_and_findings_stay_few_lines():
+    """A blocker of thirty nodes names some; with -v it names all."""
+    plans = []
+    for number in range(30):
+        plan = samples.plan("worker%d" % number)
+        plan["blockers"] = [
+            samples.finding(
+                "HC104", plan["node"], "driver %d" % number, "mend it", "/etc/x", "k", 1
+            )
+        ]
+        plans.append(plan)
+    found = report.build(plans, {}, now=0)
+    brief = report_text.text(found, verbose=False)
+    assert "HC104 blocks worker0, worker1, worker2, worker3 and 26 more" in brief
+    assert "driver 5" not in brief and "driver 29" in report_text.text(found)
+
+
+def test_measured_and_estimated_times():
+    for seconds, text in ((0, "0 s"), (2.64, "2.6 s"), (27, "27 s"), (254, "4 min 14 s")):
+        assert report.duration(seconds) == text
+    assert report.duration(4800) == "80 min" and report.duration(9000) == "2 h 30 min"
+    for seconds, text in ((0.2, "1 s"), (27, "25 s"), (254, "4 min"), (9000, "2 h 30 min")):
+        assert report.about(seconds) == text
+    for count, text in ((0, "0 bytes"), (999_700, "1.0 MB"), (451e6, "451 MB"), (6.2e9, "6.2 GB")):
+        assert report.size(count) == text
+
+
+class _Page(html.parser.HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_a_page_is_whole_and_needs_nothing_else(made):
+    source = report_page.page(made, CODES)
+    page = _Page(source)
+    assert page.open == []
+    tags = {tag for tag, _attributes in page.tags}
+    assert "svg" in tags and not tags & {"script", "iframe", "img", "object", "embed", "form"}
+    for tag, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        assert (attributes.get("href") or "#").startswith(("#", "data:,")), attributes
+        assert "src" not in attributes
+    assert "url(" not in source and "@import" not in source
+    ids = [attributes["id"] for _tag, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _tag, attributes in page.tags:
+        target = attributes.get("href") or ""
+        if target.startswith("#"):
+            assert target[1:] in ids
+
+
+def test_headings_have_no_gaps(made):
+    page = _Page(report_page.page(made, CODES))
+    levels = [int(tag[1]) for tag, _attributes in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+
+
+def test_the_page_says_what_the_codes_mean():
+    words = " ".join(" ".join(_Page(report_page.page(assessed(), CODES)).words).split())
+    assert "HC104: the kubelet and docker disagree about the cgroup driver" in words
+    assert "Two managers of one hierarchy make nodes unstable" in words
+    assert CODES["HC104"]["anchor"] in words
+
+
+def test_hostile_names_are_text():
+    source = report_page.page(assessed(), CODES)
+    assert "<script" not in source and "&lt;script&gt;" in source
+    for text in (source, report_text.text(assessed()), json.dumps(assessed())):
+        assert not set(text) & set("\x1b\x07\u202e\ud800\r")
+    assert "\\x1b[31mred" in report_text.text(assessed())
+
+
+def test_code_blocks_tables_and_lists_of_the_docs():
+    found = report_page.blocks(
+        "One `<b>` and\ntwo.\n\n- first\n  line\n- [second](x.md) **one**\n\n"
+        "| a | b |\n|---|---|\n| 1 | `2` |\n\n```sh\nls | cat\n```\n"
+    )
+    assert found == [
+        {"kind": "p", "spans": [("", "One "), ("code", "<b>"), ("", " and two.")]},
+        {"kind": "li", "spans": [("", "first line")]},
+        {"kind": "li", "spans": [("", "second "), ("strong", "one")]},
+        {"kind": "table", "rows": [[[("", "a")], [("", "b")]], [[("", "1")], [("code", "2")]]]},
+        {"kind": "pre", "text": "ls | cat"},
+    ]
+
+
+def test_large_clusters_have_a_picture_of_some_size():
+    plans = [samples.plan("worker%d" % number, pods=250) for number in range(60)]
+    found = report.build(plans, {}, now=0)
+    drawn = report_page.picture(found, "before")
+    assert len(drawn["shapes"]) < 2500
+    assert any(shape.get("text") == "and 36 more nodes" for shape in drawn["shapes"])
+
+
+TEXT = st.text(st.characters(exclude_categories=()), max_size=60)
+VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def quoting(
+    name: str, image: str, text: str, value: t.Any, purpose: str, seconds: float
+) -> dict[str, t.Any]:
+    """A report that has these wherever something of others is quoted."""
+    plan = samples.plan("node1", own=[samples.own(name, image, text, name)])
+    plan["summary"]["os"] = text
+    plan["steps"].append(samples.step("verify", text, seconds))
+    plan["settings"] = [samples.setting(name, value, "unknown", text, name, image)]
+    plan["warnings"] = [samples.finding("HC299", "node1", text, name, image, name, value)]
+    user = dict.fromkeys(("namespace", "kind", "name", "node", "path", "via", "why"), name)
+    cluster = {"docker_sock_users": [dict(user, purpose=purpose, active=True)]}
+    return report.build([plan], cluster, now=samples.NOW, codes=CODES)
+
+
+TAGS = {tag for tag, _ in _Page(report_page.page(quoting("x", "x", "x", "x", "x", 1), CODES)).tags}
+
+
+@given(name=TEXT, image=TEXT, text=TEXT, value=VALUE, purpose=TEXT, seconds=st.floats(0, 1e7))
+def test_whatever_comes_from_nodes_is_shown_harmlessly(name, image, text, value, purpose, seconds):
+    found = quoting(name, image, text, value, purpose, seconds)
+    VALIDATOR.validate(json.loads(json.dumps(found, allow_nan=False)))
+    for verbose in (False, True):
+        for line, _colour in report_text.lines(found, verbose):
+            assert line.isprintable() and len(line) <= 96
+    page = report_page.page(found, CODES)
+    page.encode("utf-8")
+    assert {tag for tag, _attributes in _Page(page).tags} <= TAGS
+
+
+@given(
+    plan=st.fixed_dictionaries(
+        {"node": TEXT},
+        optional={
+            "state": st.sampled_from(["migrate", "done"]),
+            "summary": st.none() | st.just({}),
+            "steps": st.none() | st.just([]),
+            "containerd": st.none() | st.just({}),
+            "warnings": st.none(),
+        },
+    )
+)
+def test_what_is_missing_is_no_error(plan):
+    found = report.build([plan], None, now=0, mode="migrate", outcomes=[{"node": plan["node"]}])
+    VALIDATOR.validate(found)
+    report_text.text(found)
+    report_page.page(found)
+
+
+def test_the_time_is_utc():
+    stamp = datetime.datetime.fromisoformat(assessed()["time"].replace("Z", "+00:00"))
+    assert stamp.timestamp() == samples.NOW
