@@ -318,6 +318,53 @@ def check_space(found: Findings, facts: Facts, needed: int) -> None:
         )
 
 
+#: Settings that have a finding of their own.
+SAID_ELSEWHERE = ("insecure-registries", "userns-remap")
+
+
+def warn_settings(found: Findings, translated: Facts) -> None:
+    """translated: what daemon_config.translate() made of docker's configuration."""
+    for network in translated["unmatched"]:
+        origin = [s["origin"] for s in translated["settings"] if s["key"] == "insecure-registries"]
+        found.add(
+            "HC201",
+            "A network of insecure registries has no equivalent outside docker",
+            "Name its registries one by one in containerd_registries.",
+            file=(origin or [None])[-1],
+            key="insecure-registries",
+            value=network,
+        )
+    for setting in translated["settings"]:
+        key, fate = setting["key"], setting["fate"]
+        if fate == "no_equivalent" and key not in SAID_ELSEWHERE:
+            found.add(
+                "HC219",
+                "A setting of docker's has no equivalent: %s" % setting["text"],
+                setting["remedy"] or "Nothing.",
+                file=setting["origin"],
+                key=key,
+                value=setting["value"],
+            )
+        elif fate == "unknown":
+            found.add(
+                "HC220",
+                "A setting of docker's is not carried over: %s" % setting["text"],
+                setting["remedy"] or "Correct or remove it.",
+                file=setting["origin"],
+                key=key,
+                value=setting["value"],
+            )
+    told = {s["key"] for s in translated["settings"] if s["fate"] in ("unknown", "no_equivalent")}
+    for problem in translated["problems"]:
+        if problem["key"] not in told:
+            found.add(
+                "HC220",
+                "docker's configuration has a fault: %s" % problem["text"],
+                "Correct it; dockerd --validate (23 and newer) says whether docker takes it.",
+                key=problem["key"],
+            )
+
+
 def warn_images(found: Findings, facts: Facts) -> None:
     docker = facts["docker"]
     local = [tag for image in docker["images"] for tag in images.unregistered_tags(image)]

@@ -14,8 +14,8 @@ import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils import (
     cluster_checks,
+    daemon_config,
     node_checks,
-    registries,
     version_rules,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils.findings import Findings
@@ -56,7 +56,14 @@ def decide(
     keep = install == "keep" and bool(containerd["version"])
     containerd_text = containerd["version"] if keep else wishes.get("containerd_version")
     containerd_version = version_rules.parse_version(containerd_text)
-    translated = registries.from_daemon_json(docker["daemon_json"]["value"])
+    translated = daemon_config.translate(
+        docker["daemon_json"]["value"],
+        docker.get("command_line") or [],
+        docker.get("certs_d"),
+        docker.get("environment"),
+        path=docker["daemon_json"]["path"],
+        duplicates=docker["daemon_json"].get("duplicates") or [],
+    )
     named = list(wishes.get("registries") or [])
     named_hosts = {registry["host"] for registry in named}
     # A switch that broke off has stopped the kubelet: it is gone on with, not assessed anew.
@@ -73,15 +80,7 @@ def decide(
         node_checks.check_flags(found, kubelet)
         node_checks.check_network(found, facts)
         node_checks.check_space(found, facts, size)
-        for network in translated["unmatched"]:
-            found.add(
-                "HC201",
-                "A network of insecure registries has no equivalent outside docker",
-                "Name its registries one by one in containerd_registries.",
-                file=docker["daemon_json"]["path"],
-                key="insecure-registries",
-                value=network,
-            )
+        node_checks.warn_settings(found, translated)
         node_checks.warn_images(found, facts)
     if docker["binary"]:
         # These hold after the switch too, until docker is gone.
@@ -111,6 +110,8 @@ def decide(
         cni_conf_dir=facts["cni"]["conf_dir"],
         registries=named
         + [entry for entry in translated["registries"] if entry["host"] not in named_hosts],
+        translation=translated,
+        settings=translated["settings"],
         summary=_summary(facts),
         steps=_steps(facts, wishes, keep, containerd_text, size) if runtime == "dockershim" else [],
     )

@@ -51,6 +51,7 @@ FOUND = [
     ("HC214", FIRST, r"/root/\.docker/config\.json.*registry\.example\.org"),
     ("HC215", "node1", r"single control plane"),
     ("HC216", "node1", r"emptyDir.*spoiled/precious"),
+    ("HC219", FIRST, r"no equivalent.*/etc/docker/daemon\.json.*log-opts\.tag"),
     ("HC221", FIRST, r"/etc/default/kubelet.*--pod-infra-container-image"),
     ("HC222", FIRST, r"20-docker\.conf.*Requires.*docker\.service"),
     ("HC223", FIRST, r"imports a file.*oom\.toml"),
