@@ -60,6 +60,9 @@ def plan(facts: dict[str, t.Any], wishes: dict[str, t.Any]) -> dict[str, t.Any]:
         trouble = "it is not TOML: %s" % exc
     if trouble:
         errors["containerd_config"] = trouble
+    for part in ("kubelet", "containerd"):
+        if facts[part].get("config_error"):
+            errors[part + "_config"] = facts[part]["config_error"]
     return _plan.decide(facts, wishes, config, errors)
 
 

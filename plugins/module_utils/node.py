@@ -55,11 +55,17 @@ def run(
 
 def read_text(path: str) -> t.Optional[str]:
     """A file's text, or None where there is none to read."""
+    return read(path)[0]
+
+
+def read(path: str) -> t.Tuple[t.Optional[str], t.Optional[str]]:
+    """A file's text, and why it cannot be read; both are None where there is no such file."""
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return None
+            return stream.read(), None
+    except OSError as exc:
+        # A link that leads nowhere is there, and somebody meant it to lead to something.
+        return None, "it cannot be opened: %s" % exc.strerror if os.path.lexists(path) else None
 
 
 def write_text(path: str, text: str, mode: t.Optional[int] = None) -> None:

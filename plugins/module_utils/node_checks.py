@@ -147,7 +147,7 @@ def check_files(found: Findings, facts: Facts, errors: t.Dict[str, str]) -> None
     if errors.get("kubelet_config"):
         found.add(
             "HC113",
-            "The kubelet's configuration is not YAML: %s" % errors["kubelet_config"],
+            "The kubelet's configuration cannot be read: %s" % errors["kubelet_config"],
             "Repair the file; the kubelet itself would not start with it.",
             file=facts["kubelet"]["config_path"],
         )
@@ -185,7 +185,7 @@ def check_docker(found: Findings, facts: Facts, driver: str) -> None:
     if docker["daemon_json"]["error"]:
         found.add(
             "HC105",
-            "docker's configuration is not JSON: %s" % docker["daemon_json"]["error"],
+            "docker's configuration cannot be read: %s" % docker["daemon_json"]["error"],
             "Repair the file; registries, log limits and cgroup driver are read from it.",
             file=docker["daemon_json"]["path"],
         )

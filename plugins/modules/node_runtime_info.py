@@ -171,14 +171,14 @@ def command_line(process_name: str) -> t.Tuple[t.Optional[int], t.List[str]]:
 
 
 def flags_file(path: str, variable: str) -> t.Dict[str, t.Any]:
-    text = node.read_text(path)
+    text, why = node.read(path)
     words, error = kubelet_flags.read_env(text or "", variable)
     return {
         "path": path,
         "variable": variable,
         "exists": text is not None,
         "words": words,
-        "error": error,
+        "error": error or why,
     }
 
 
@@ -217,7 +217,7 @@ def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
         for entry in written:
             flags.update(kubelet_flags.flag_values(entry["words"]))
     config_path = flags.get("config", config_path)
-    config_text = node.read_text(config_path)
+    config_text, config_error = node.read(config_path)
     version = None
     if binary:
         printed = node.run([binary, "--version"], check=False).stdout
@@ -247,6 +247,7 @@ def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
         "extra_args": [entry for entry in written[1:] if entry["exists"]],
         "config_path": config_path,
         "config_text": config_text,
+        "config_error": config_error,
         "endpoint": endpoint,
         "runtime": runtime,
         "heeds_pins": (version_rules.parse_version(version) or (0,))
@@ -281,9 +282,9 @@ def environment(pid: int) -> t.Dict[str, str]:
 
 
 def daemon_json(path: str) -> t.Dict[str, t.Any]:
-    text = node.read_text(path)
+    text, why = node.read(path)
     found: t.Dict[str, t.Any] = {"path": path, "exists": text is not None, "value": {}}
-    found.update(error=None, duplicates=[])
+    found.update(error=why, duplicates=[])
     if text is not None:
         value, error, duplicates = parse(text)
         found.update(value=without_credentials(value), error=error, duplicates=duplicates)
@@ -439,13 +440,15 @@ def containerd_imports(text: str) -> t.List[t.Dict[str, t.Any]]:
 
 def containerd_facts() -> t.Dict[str, t.Any]:
     binary = find_program("containerd")
-    text = toml_without_credentials(node.read_text(CONTAINERD_CONFIG))
+    written, why = node.read(CONTAINERD_CONFIG)
+    text = toml_without_credentials(written)
     found = {
         "binary": binary,
         "version": None,
         "active": node.unit_active("containerd.service"),
         "config_path": CONTAINERD_CONFIG,
         "config_text": text,
+        "config_error": why,
         "cri_ready": False,
         "pins_images": False,
         "images": [],

@@ -87,3 +87,11 @@ def test_progress(tmp_path):
     assert lines[0]["text"] == "one" and lines[0]["time"] > 0
     assert lines[1] == {"ended": True}
     node.Progress(None).say("to nobody")
+
+
+def test_what_is_there_and_cannot_be_read(tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    assert node.read(str(tmp_path / "none")) == (None, None)
+    text, why = node.read(str(tmp_path))
+    assert text is None and why == "it cannot be opened: Is a directory"
+    assert node.read(str(tmp_path / "link"))[1] == "it cannot be opened: No such file or directory"

@@ -131,6 +131,17 @@ def test_a_daemon_json_that_is_wrong(facts, tmp_path, content, why):
     assert why in text and "file %s" % path in text and "Repair the file" in text
 
 
+def test_files_that_cannot_be_opened(facts, tmp_path):
+    facts["docker"]["daemon_json"] = daemon_json(str(tmp_path))
+    assert "Is a directory" in blocked(facts, "HC105")
+    facts["docker"]["daemon_json"] = daemon_json(str(tmp_path / "none"))
+    facts["kubelet"]["config_error"] = "it cannot be opened: Input/output error"
+    assert "Input/output error" in blocked(facts, "HC113")
+    facts["kubelet"]["config_error"] = None
+    facts["containerd"]["config_error"] = "it cannot be opened: Is a directory"
+    assert "Is a directory" in blocked(facts, "HC114")
+
+
 @pytest.mark.parametrize("content", [b"", b" \n", b"{}"])
 def test_an_empty_daemon_json_is_fine(facts, tmp_path, content):
     path = tmp_path / "daemon.json"
