@@ -9,6 +9,7 @@ import argparse
 import signal
 import sys
 
+import builders
 import cluster
 import stages
 from shell import Failure, lock
@@ -32,6 +33,9 @@ def main() -> int:
     verb.add_argument("--cluster", required=True)
     verb.add_argument("--label", default="demo")
     verb = verbs.add_parser("workloads", help="put the four example workloads on it")
+    verb.add_argument("--cluster", required=True)
+    verb = verbs.add_parser("image", help="put an image for tests of builds on each of its nodes")
+    verb.add_argument("what", choices=["builders", "node"])
     verb.add_argument("--cluster", required=True)
     verb = verbs.add_parser("restart", help="restart its nodes, as a reboot would")
     verb.add_argument("--cluster", required=True)
@@ -58,6 +62,11 @@ def main() -> int:
                 cluster.Cluster(arguments.cluster).machine(plan, arguments.label)
         elif arguments.verb == "workloads":
             cluster.Cluster(arguments.cluster).workloads()
+        elif arguments.verb == "image":
+            with lock("build"):
+                archive = builders.build(stages.build(), arguments.what)
+            for node in cluster.Cluster(arguments.cluster).nodes():
+                builders.load(archive, node)
         elif arguments.verb == "restart":
             cluster.Cluster(arguments.cluster).restart()
         elif arguments.cluster:

@@ -1,0 +1,138 @@
+# Copyright (c) 2026, the homelab.containerd authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two images that only the tests and benchmarks of builds need, made from Debian's packages.
+
+`builders:1` stands for the images of every engine that builds inside a pod: buildkitd and
+buildctl from the lab's own build, buildah, docker (for docker-in-docker and as a client) and
+rootlesskit. `node:1` is a Debian with Node.js and npm, as the base of a Node.js application.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import images
+from images import Image
+from shell import Progress, apt_install, has_sys_resource, run, say
+from stages import LAB, REGISTRY, Plan, Stage, mmdebstrap, source, words
+
+BUILDERS = f"{REGISTRY}/builders:1"
+NODE = f"{REGISTRY}/node:1"
+# slirp4netns and uidmap are for rootlesskit; buildah runs its steps with runc.
+BUILDERS_PACKAGES = words(
+    "buildah runc docker.io iptables rootlesskit slirp4netns uidmap fuse-overlayfs git"
+    " ca-certificates procps"
+)
+NODE_PACKAGES = words("nodejs npm ca-certificates")
+
+
+def layer_of(
+    rootfs: Path, added: dict[str, tuple[bytes, int]], links: dict[str, str] | None = None
+) -> bytes:
+    """A root file system as one layer, with files put in or in place of others."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as new:
+        with tarfile.open(rootfs) as old:
+            for entry in old:
+                name = entry.name.lstrip("./")
+                if entry.isdev() or name == "usr/sbin/policy-rc.d":
+                    continue
+                if name in added:
+                    continue
+                new.addfile(entry, old.extractfile(entry) if entry.isreg() else None)
+        for name, (content, mode) in added.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.mtime = len(content), mode, images.EPOCH
+            new.addfile(entry, io.BytesIO(content))
+        for name, target in (links or {}).items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname, entry.mtime = tarfile.SYMTYPE, target, images.EPOCH
+            new.addfile(entry)
+    return buffer.getvalue()
+
+
+def from_rootfs(rootfs: Path, name: str) -> bytes:
+    with tarfile.open(rootfs) as tar:
+        file = tar.extractfile(f"./{name}")
+        assert file is not None, name
+        return file.read()
+
+
+def make_builders(target: Path, plan: Plan, wrapped: bool) -> None:
+    rootfs = target / "rootfs.tar"
+    mmdebstrap(rootfs, "minbase", BUILDERS_PACKAGES, "--format=tar")
+    added = {
+        f"usr/local/bin/{name}": ((plan.buildkit.path / name).read_bytes(), 0o755)
+        for name in ("buildkitd", "buildctl")
+    }
+    # A pod that builds has no registry configuration of its own; the lab's speaks plain http.
+    added["etc/containers/policy.json"] = (
+        json.dumps({"default": [{"type": "insecureAcceptAnything"}]}).encode(),
+        0o644,
+    )
+    added["etc/subuid"] = added["etc/subgid"] = (b"user:100000:65536\n", 0o644)
+    links = {}
+    if wrapped:
+        # What the node's boot does with its runc (lab/node/usr/local/lib/lab/boot).
+        added["usr/sbin/runc.real"] = (from_rootfs(rootfs, "usr/sbin/runc"), 0o755)
+        wrapper = plan.binaries["runc-wrapper"].path / "runc-wrapper"
+        added["usr/sbin/runc"] = (wrapper.read_bytes(), 0o755)
+    # buildkitd looks for buildkit-runc, then runc; the project's image has the first.
+    links["usr/local/bin/buildkit-runc"] = "/usr/sbin/runc"
+    layer = layer_of(rootfs, added, links)
+    rootfs.unlink()
+    images.write_archive(target / "images.tar", [Image(BUILDERS, [layer], ["/bin/bash"])])
+
+
+def make_node(target: Path) -> None:
+    rootfs = target / "rootfs.tar"
+    mmdebstrap(rootfs, "minbase", NODE_PACKAGES, "--format=tar")
+    layer = layer_of(rootfs, {})
+    rootfs.unlink()
+    images.write_archive(target / "images.tar", [Image(NODE, [layer], ["/bin/bash"])])
+
+
+def stage(plan: Plan, what: str) -> Stage:
+    suite = source(mmdebstrap, layer_of, images.write_archive)
+    if what == "node":
+        return Stage("image-node", 60, make_node, [suite, *NODE_PACKAGES, source(make_node)])
+    wrapped = not has_sys_resource()
+    return Stage(
+        "image-builders",
+        60,
+        lambda target: make_builders(target, plan, wrapped),
+        [
+            suite,
+            *BUILDERS_PACKAGES,
+            plan.buildkit.key,
+            plan.binaries["runc-wrapper"].key,
+            str(wrapped),
+            source(make_builders),
+        ],
+    )
+
+
+def build(plan: Plan, what: str) -> Path:
+    """The archive with the image, built if it is not there yet."""
+    made = stage(plan, what)
+    if not made.ready():
+        LAB.mkdir(parents=True, exist_ok=True)
+        apt_install("mmdebstrap", "debian-archive-keyring")
+        progress = Progress(f"image {what}", [(made.name, made.seconds)])
+        with progress.step(made.name):
+            made.build()
+        progress.done(f"in {made.path}")
+    return made.path / "images.tar"
+
+
+def load(archive: Path, node: str) -> None:
+    """Put it on a node: into docker where the kubelet is on docker, else into containerd."""
+    where = "! grep -q container-runtime=remote /var/lib/kubelet/kubeadm-flags.env"
+    on_docker = run("docker", "exec", node, "sh", "-c", where, check=False).returncode == 0
+    command = ["docker", "load", "-q"] if on_docker else ["ctr", "-n", "k8s.io", "images", "import"]
+    with open(archive, "rb") as stream:
+        run("docker", "exec", "-i", node, *command, *([] if on_docker else ["-"]), stdin=stream)
+    say(f"{archive.parent.name} is in {'docker' if on_docker else 'containerd'} on {node}")
