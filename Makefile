@@ -72,6 +72,7 @@ lab: setup ## build what the throwaway cluster is made of
 molecule: setup lab ## the scenarios on real nodes
 	$(call stage,molecule default,molecule test -s default)
 	$(call stage,molecule rollback,molecule test -s rollback)
+	$(call stage,molecule assess,molecule test -s assess)
 
 .PHONY: test
 test: lint unit sanity molecule ## everything that fits in an hour
@@ -82,8 +83,11 @@ test-all: test ## all of it
 	$(call stage,molecule containerd2,molecule test -s containerd2)
 	$(call stage,molecule workers,molecule test -s workers)
 
-.PHONY: bench bench-switch bench-carry
-bench: bench-switch bench-carry ## comparisons, each a ratio measured in one run (about 20 minutes)
+.PHONY: bench bench-look bench-switch bench-carry
+bench: bench-look bench-switch bench-carry ## comparisons, each a ratio measured in one run (about 25 minutes)
+
+bench-look: setup lab ## how long a look at a full node takes
+	$(PYTHON) bench/look.py
 
 bench-switch: setup lab ## how long a node is away, against the documented way
 	$(PYTHON) bench/switch.py

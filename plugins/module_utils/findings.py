@@ -11,28 +11,10 @@ stable, and docs/codes.md has a section for each.
 from __future__ import annotations
 
 import typing as t
-import unicodedata
 
 from ansible_collections.homelab.containerd.plugins.module_utils.text import clean
 
 Finding = t.Dict[str, t.Any]
-
-
-def printable(value: t.Any) -> t.Any:
-    """A text with what a terminal or a page would obey shown as what it is: "\\x1b[31m".
-
-    Names of containers, compose projects and files are other people's: control characters,
-    overrides of the writing direction and halves of surrogate pairs are escaped. Anything but a
-    text is returned as it is.
-    """
-    if not isinstance(value, str):
-        return value
-    return "".join(
-        character
-        if character == " " or unicodedata.category(character)[0] not in "CZ"
-        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in value
-    )
 
 
 class Findings:
@@ -51,11 +33,10 @@ class Findings:
         value: t.Any = None,
         node: t.Optional[str] = None,
     ) -> None:
-        evidence = {"node": node or self.node, "file": file, "key": key, "value": value}
         finding = {
             "code": code,
-            "text": printable(text),
-            "evidence": {name: printable(entry) for name, entry in evidence.items()},
+            "text": text,
+            "evidence": {"node": node or self.node, "file": file, "key": key, "value": value},
             "remedy": remedy,
         }
         (self.blockers if code.startswith("HC1") else self.warnings).append(finding)

@@ -319,7 +319,7 @@ def check_space(found: Findings, facts: Facts, needed: int) -> None:
 
 
 #: Settings that have a finding of their own.
-SAID_ELSEWHERE = ("insecure-registries", "userns-remap")
+SAID_ELSEWHERE = ("insecure-registries", "userns-remap", "hosts")
 
 
 def warn_settings(found: Findings, translated: Facts) -> None:
@@ -487,40 +487,27 @@ def warn_own_containers(found: Findings, facts: Facts) -> None:
         )
 
 
-def listens_on_tcp(docker: Facts) -> t.List[str]:
-    """The TCP addresses that dockerd was told to listen on, in its file or on its command line."""
-    hosts = docker["daemon_json"]["value"].get("hosts")
-    listed = list(hosts) if isinstance(hosts, list) else []
-    words = docker.get("command_line") or []
-    for index, word in enumerate(words):
-        if word in ("-H", "--host") and index + 1 < len(words):
-            listed.append(words[index + 1])
-        elif word.startswith(("-H", "--host=")) and "tcp:" in word:
-            listed.append(word[word.index("tcp:") :])
-    flag = [docker["flags"].get(name) for name in ("H", "host")]
-    return sorted({str(host) for host in listed + flag if str(host).startswith("tcp:")})
-
-
-def warn_docker(found: Findings, facts: Facts) -> None:
+def warn_docker(found: Findings, facts: Facts, translated: Facts) -> None:
     docker = facts["docker"]
     value = docker["daemon_json"]["value"]
     path = docker["daemon_json"]["path"]
-    for address in listens_on_tcp(docker):
-        verified = value.get("tlsverify") or docker["flags"].get("tlsverify")
-        found.add(
-            "HC208",
-            "docker listens on TCP%s: who uses it from elsewhere will not see pods any more"
-            % (
-                ""
-                if verified
-                else ", without asking for a certificate, so that anybody who reaches "
-                "it is root on this node"
-            ),
-            "Find out who uses it; build with BuildKit over mTLS instead (docs/buildkit.md).",
-            file=path,
-            key="hosts",
-            value=address,
-        )
+    for setting in translated["settings"]:
+        if setting["key"] == "hosts" and "tcp:" in str(setting["value"]):
+            verified = value.get("tlsverify") or docker["flags"].get("tlsverify")
+            found.add(
+                "HC208",
+                "docker listens on TCP%s: who uses it from elsewhere will not see pods any more"
+                % (
+                    ""
+                    if verified
+                    else ", without asking for a certificate, so that anybody who reaches it is "
+                    "root on this node"
+                ),
+                "Find out who uses it; build with BuildKit over mTLS instead (docs/buildkit.md).",
+                file=setting["origin"],
+                key="hosts",
+                value=setting["value"],
+            )
     if docker.get("live_restore"):
         found.add(
             "HC209",

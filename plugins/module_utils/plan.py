@@ -86,7 +86,7 @@ def decide(
         # These hold after the switch too, until docker is gone.
         node_checks.warn_users(found, facts)
         node_checks.warn_own_containers(found, facts)
-        node_checks.warn_docker(found, facts)
+        node_checks.warn_docker(found, facts, translated)
 
     return dict(
         found.result(wishes.get("overrides") or []),

@@ -10,13 +10,9 @@ import copy
 import json
 import unicodedata
 
-import pytest
 from ansible_collections.homelab.containerd.plugins.filter.migration import cluster_plan, plan
 from ansible_collections.homelab.containerd.plugins.module_utils import workloads
-from ansible_collections.homelab.containerd.plugins.module_utils.findings import (
-    describe,
-    printable,
-)
+from ansible_collections.homelab.containerd.plugins.module_utils.findings import describe
 from hypothesis import given
 from hypothesis import strategies as st
 from support import read_recorded
@@ -27,27 +23,6 @@ FACTS = read_recorded("runtime_info-dockershim.json")
 
 def safe(text):
     return all(c == " " or unicodedata.category(c)[0] not in "CZ" for c in text)
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain é 漢", "plain é 漢"),
-        ("\x1b[31mred", "\\x1b[31mred"),
-        ("a\nb", "a\\nb"),
-        ("\u202egnp.exe", "\\u202egnp.exe"),
-        ("\ud800", "\\ud800"),
-        (7, 7),
-        (None, None),
-    ],
-)
-def test_printable(text, shown):
-    assert printable(text) == shown
-
-
-@given(HOSTILE)
-def test_everything_is_printable_afterwards(text):
-    assert safe(printable(text))
 
 
 def said(*plans):

@@ -278,6 +278,98 @@ def test_a_network_of_insecure_registries_is_a_warning(facts):
     assert "containerd_registries" in text
 
 
+@pytest.mark.parametrize(
+    ("words", "hosts", "origin"),
+    [
+        (["dockerd", "-H", "tcp://0.0.0.0:2375"], None, "command line"),
+        (["dockerd", "-H", "fd://", "--host=tcp://0.0.0.0:2375"], None, "command line"),
+        (["dockerd"], ["fd://", "tcp://0.0.0.0:2375"], "/etc/docker/daemon.json"),
+    ],
+)
+def test_a_docker_on_tcp(facts, words, hosts, origin):
+    facts["docker"]["command_line"] = words
+    if hosts:
+        facts["docker"]["daemon_json"]["value"]["hosts"] = hosts
+    (found,) = [w for w in decide(facts)["warnings"] if w["code"] in ("HC208", "HC219")]
+    assert found["code"] == "HC208" and "root on this node" in found["text"]
+    assert found["evidence"]["file"] == origin
+    facts["docker"]["flags"]["tlsverify"] = "true"
+    (found,) = [w for w in decide(facts)["warnings"] if w["code"] == "HC208"]
+    assert "root on this node" not in found["text"]
+
+
+def test_docker_on_its_own_socket_alone(facts):
+    facts["docker"]["command_line"] = ["dockerd", "-H", "fd://"]
+    assert not [w for w in decide(facts)["warnings"] if w["code"] in ("HC208", "HC219", "HC220")]
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "key"),
+    [
+        ({"log-opts": {"tag": "x"}}, "HC219", "log-opts.tag"),
+        ({"no-such-key": 1}, "HC220", "no-such-key"),
+        ({"dns": "1.1.1.1"}, "HC220", "dns"),
+    ],
+)
+def test_settings_that_are_not_carried_over(facts, change, code, key):
+    facts["docker"]["daemon_json"]["value"].update(change)
+    (found,) = [w for w in decide(facts)["warnings"] if w["code"] == code]
+    assert found["evidence"]["key"] == key and found["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"userns_remap": True}, "HC118"),
+        ({"swarm": "active"}, "HC207"),
+        ({"live_restore": True}, "HC209"),
+        ({"storage_driver": "devicemapper"}, "HC210"),
+        ({"root_dir": "/data/docker"}, "HC211"),
+        ({"runtimes": ["runc", "nvidia"], "default_runtime": "nvidia"}, "HC213"),
+    ],
+)
+def test_what_docker_says_of_itself(facts, change, code):
+    assert code not in [f["code"] for kind in ("blockers", "warnings") for f in decide(facts)[kind]]
+    facts["docker"].update(change)
+    assert code in [f["code"] for kind in ("blockers", "warnings") for f in decide(facts)[kind]]
+
+
+def test_not_enough_room(facts):
+    facts["disk"]["containerd"]["free_bytes"] = 1000
+    assert "key free bytes" in blocked(facts, "HC119")
+    facts["disk"]["containerd"].update(free_bytes=10**12, free_inodes=10)
+    assert "key free inodes" in blocked(facts, "HC119")
+    facts["disk"]["containerd"]["total_inodes"] = 0  # btrfs
+    assert decide(facts)["blockers"] == []
+
+
+def test_a_host_whose_cgroups_the_kubelet_does_not_know(facts):
+    facts["os"]["cgroup_version"] = 2
+    facts["kubelet"]["version"] = "v1.18.20"
+    assert "cgroup v2" in blocked(facts, "HC115")
+
+
+def test_a_containerd_that_does_not_get_along_with_the_network(facts):
+    facts["containerd"]["version"] = "1.6.2"
+    facts["cni"]["loopback_supports"] = ["0.3.1", "0.4.0"]
+    assert "key cniVersion" in blocked(facts, "HC116")
+
+
+def test_imports_that_turn_the_cri_off(facts):
+    entry = {"path": "/etc/containerd/conf.d/a.toml", "text": 'disabled_plugins = ["cri"]'}
+    facts["containerd"]["imports"] = [entry]
+    assert "file /etc/containerd/conf.d/a.toml" in blocked(facts, "HC117")
+    facts["containerd"]["imports"] = [dict(entry, text="oom_score = 0")]
+    assert "HC223" in [w["code"] for w in decide(facts)["warnings"]]
+
+
+def test_a_kubelet_that_needs_docker(facts):
+    need = {"file": "/x/20.conf", "key": "Requires", "value": "docker.service"}
+    facts["kubelet"]["needs_docker"] = [need]
+    (found,) = [w for w in decide(facts)["warnings"] if w["code"] == "HC222"]
+    assert found["evidence"]["file"] == "/x/20.conf"
+
+
 def test_a_blocker_can_be_overridden_by_name(facts):
     facts["kubernetes"]["kubectl"] = None
     found = decide(facts, overrides=["HC106"])
