@@ -60,6 +60,13 @@ lint: setup ## ruff, mypy, yamllint, ansible-lint (production profile)
 unit: setup ## unit tests: pure functions against recorded output
 	$(call stage,unit tests,pytest -q tests/unit)
 
+.PHONY: browser
+browser: setup ## report.html in headless Chromium
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	  { apt-get update && apt-get install --yes --no-install-recommends chromium chromium-driver; } >/dev/null || \
+	  { echo "browser: apt-get install chromium chromium-driver" >&2; exit 1; }
+	$(call stage,browser,pytest -q tests/browser)
+
 .PHONY: sanity
 sanity: setup ## ansible-test sanity
 	$(call stage,ansible-test sanity,tests/sanity.sh)
@@ -75,7 +82,7 @@ molecule: setup lab ## the scenarios on real nodes
 	$(call stage,molecule assess,molecule test -s assess)
 
 .PHONY: test
-test: lint unit sanity molecule ## everything that fits in an hour
+test: lint unit browser sanity molecule ## everything that fits in an hour
 
 .PHONY: test-all
 test-all: test ## all of it

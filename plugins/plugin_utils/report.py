@@ -490,7 +490,7 @@ def _order(nodes: list[Object], wanted: list[str]) -> list[str]:
     return order
 
 
-def _bar(host: str, phase: str, start: float, seconds: float, text: str, outage: bool) -> Object:
+def _span(host: str, phase: str, start: float, seconds: float, text: str, outage: bool) -> Object:
     return {
         "host": host,
         "phase": phase,
@@ -511,7 +511,7 @@ def _at_once(serial: int | str, workers: int) -> int:
 
 def _planned(nodes: list[Object], serial: int | str) -> list[Object]:
     """When which step will run: seconds from the beginning of the first."""
-    bars: list[Object] = []
+    spans: list[Object] = []
     clock = 0.0
 
     def run(batch: list[Object], phase: str) -> None:
@@ -521,8 +521,10 @@ def _planned(nodes: list[Object], serial: int | str) -> list[Object]:
             at = clock
             for step in node["steps"]:
                 if step["phase"] == phase:
-                    bars.append(
-                        _bar(node["host"], phase, at, step["seconds"], step["text"], step["outage"])
+                    spans.append(
+                        _span(
+                            node["host"], phase, at, step["seconds"], step["text"], step["outage"]
+                        )
                     )
                     at += step["seconds"]
             ends.append(at)
@@ -540,7 +542,7 @@ def _planned(nodes: list[Object], serial: int | str) -> list[Object]:
     run(ours, "buildkit")
     for node in ours:
         run([node], "verify")
-    return bars
+    return spans
 
 
 def _actual(nodes: list[Object], results: Mapping[str, Map]) -> list[Object]:
@@ -548,7 +550,7 @@ def _actual(nodes: list[Object], results: Mapping[str, Map]) -> list[Object]:
 
     Without such notes (the playbook report alone, later) it is the nodes' journals that speak.
     """
-    bars = []
+    made = []
     for node in nodes:
         outcome = results.get(node["host"])
         if outcome is None or node["actual"] is None:
@@ -577,28 +579,33 @@ def _actual(nodes: list[Object], results: Mapping[str, Map]) -> list[Object]:
         elif journal.get("ended") and journal["began"] >= marks.get("prepare", 0):
             text = "went back to docker" if journal.get("state") == "rolled_back" else "switched"
             spans.append(("switch", journal["began"], journal["ended"], text, True))
-        for phase, after in (("buildkit", "verify"), ("verify", "end")):
-            text = "BuildKit" if phase == "buildkit" else "tests"
-            spans.append((phase, marks.get(phase), marks.get(after), text, False))
-        bars += [
-            _bar(node["host"], phase, start, end - start, text, outage)
+        if outcome.get("buildkit"):
+            spans.append(
+                ("buildkit", marks.get("buildkit"), marks.get("verify"), "BuildKit", False)
+            )
+        if outcome.get("verify"):
+            spans.append(("verify", marks.get("verify"), marks.get("end"), "tests", False))
+        made += [
+            _span(node["host"], phase, start, end - start, text, outage)
             for phase, start, end, text, outage in spans
             if start and end and end > start
         ]
-    first = min((bar["start"] for bar in bars), default=0.0)
-    for bar in bars:
-        bar["start"], bar["end"] = round(bar["start"] - first, 2), round(bar["end"] - first, 2)
-    return sorted(bars, key=lambda bar: bar["start"])
+    first = min((span["start"] for span in made), default=0.0)
+    for span in made:
+        span["start"], span["end"] = round(span["start"] - first, 2), round(span["end"] - first, 2)
+    return sorted(made, key=lambda span: span["start"])
 
 
 def _add_seconds(node: Object, planned: list[Object], actual: list[Object]) -> None:
     """How long each phase of a node takes: {"planned": {phase: seconds}, "actual": {…}}."""
     node["seconds"] = {}
-    for name, bars in (("planned", planned), ("actual", actual)):
+    for name, spans in (("planned", planned), ("actual", actual)):
         phases = node["seconds"][name] = dict.fromkeys(PHASES, 0.0)
-        for bar in bars:
-            if node["host"] and bar["host"] == node["host"]:
-                phases[bar["phase"]] = round(phases[bar["phase"]] + bar["end"] - bar["start"], 2)
+        for span in spans:
+            if node["host"] and span["host"] == node["host"]:
+                phases[span["phase"]] = round(
+                    phases[span["phase"]] + span["end"] - span["start"], 2
+                )
 
 
 def _verification(results: Mapping[str, Map]) -> list[Object]:
@@ -637,15 +644,15 @@ def _totals(report: Map) -> Object:
     found = all_findings(report)
     outages = [
         sum(
-            bar["end"] - bar["start"]
-            for bar in timeline["planned"]
-            if bar["outage"] and bar["host"] == host
+            span["end"] - span["start"]
+            for span in timeline["planned"]
+            if span["outage"] and span["host"] == host
         )
         for host in report["order"]
     ]
     return {
-        "seconds": max((bar["end"] for bar in timeline["planned"]), default=0.0),
-        "actual_seconds": max((bar["end"] for bar in timeline["actual"]), default=None),
+        "seconds": max((span["end"] for span in timeline["planned"]), default=0.0),
+        "actual_seconds": max((span["end"] for span in timeline["actual"]), default=None),
         "outage_seconds": round(max(outages, default=0.0), 2),
         "bytes": sum(step["bytes"] for node in nodes for step in node["steps"]),
         "images": sum(node["before"]["images"] for node in nodes),

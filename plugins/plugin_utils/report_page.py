@@ -47,7 +47,7 @@ AFTERWARDS = {
     "builds": "can build with BuildKit",
     "runs": "its containers stay docker's",
     "monitors": "sees no pods any more",
-    "unknown": "sees no pods any more",
+    "unknown": "not known",
 }
 
 
@@ -58,6 +58,7 @@ def page(report: Map, codes: Mapping[str, Mapping[str, str]] | None = None) -> s
     return _template().render(
         report=report,
         headline=report_text.headline(report),
+        outcomes=report_text.outcomes(report),
         groups=groups,
         phases=report_text.phases(report),
         status={key: text for key, (text, _colour) in report_text.STATUS.items()},
@@ -209,7 +210,7 @@ def _draw_node(drawing: _Drawing, node: Map, when: str, users: Sequence[Map]) ->
     """Draws a node as it is or will be, and returns the same in words."""
     before, after = node["before"], node["after"]
     state = before if when == "before" else after
-    runtime = state["runtime"] or "no runtime known"
+    runtime = report_text.brief(state["runtime"]) or "no runtime known"
     name = node["host"] or node["name"]
     box = drawing.rect(0.5, drawing.y + 0.5, WIDTH - 1, 0, "node")
     drawing.y += 6
@@ -240,7 +241,8 @@ def _draw_node(drawing: _Drawing, node: Map, when: str, users: Sequence[Map]) ->
         words += ", BuildKit"
     moved = when == "after" and not docker and before["runtime"].startswith("docker")
     if moved:
-        _engine(drawing, "docker", before["runtime"], "stays, without pods", [("own", own)])
+        left = report_text.brief(before["runtime"])
+        _engine(drawing, "docker", left, "stays, without pods", [("own", own)])
     elif own and not docker:
         _engine(drawing, "docker", "docker", "", [("own", own)])
     if users:
@@ -260,12 +262,12 @@ def chart(report: Map) -> Object | None:
     Planned bars and, after a migration, what really was, begin with the same second.
     """
     planned, actual = report["timeline"]["planned"], report["timeline"]["actual"]
-    whole = max((bar["end"] for bar in planned + actual), default=0.0)
+    whole = max((span["end"] for span in planned + actual), default=0.0)
     if not whole:
         return None
     step = next((step for step in STEPS if whole / step <= MARKS), STEPS[-1])
     marks: list[Object] = []
-    while step * len(marks) <= whole * 0.97:
+    while step * len(marks) <= whole * 0.87:
         seconds = step * len(marks)
         marks.append({"at": 100 * seconds / whole, "text": about(seconds) if seconds else "0"})
     rows = []
@@ -274,12 +276,12 @@ def chart(report: Map) -> Object | None:
         for name, bars in (("planned", planned), ("actual", actual)):
             mine = [
                 dict(
-                    bar,
-                    left=round(100 * bar["start"] / whole, 3),
-                    width=round(100 * (bar["end"] - bar["start"]) / whole, 3),
+                    span,
+                    left=round(100 * span["start"] / whole, 3),
+                    width=round(100 * (span["end"] - span["start"]) / whole, 3),
                 )
-                for bar in bars
-                if bar["host"] == host and bar["end"] > bar["start"]
+                for span in bars
+                if span["host"] == host and span["end"] > span["start"]
             ]
             if mine:
                 tracks.append({"name": name, "bars": mine})

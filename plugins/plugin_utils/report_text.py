@@ -52,6 +52,8 @@ PURPOSES = {
 }
 #: In the short form, a code's different sentences and the places of each are cut after so many.
 SHOWN = 3
+#: More nodes than that are one line of the short form's plan.
+SWITCHES = 6
 
 
 def lines(report: Map, verbose: bool = False, width: int = 96) -> list[Line]:
@@ -123,9 +125,14 @@ def place(evidence: Map, limit: int = 60) -> str:
     return ", ".join(parts)
 
 
+def brief(runtime: str) -> str:
+    """docker 20.10.24+dfsg1 without what a distribution adds."""
+    return runtime.partition("+")[0]
+
+
 def moved(node: Map) -> str:
     """From which runtime to which."""
-    before, after = node["before"]["runtime"] or "?", node["after"]["runtime"] or "?"
+    before, after = (brief(node[when]["runtime"]) or "?" for when in ("before", "after"))
     ready = {True: ", Ready", False: ", not Ready", None: ""}[node["after"]["ready"]]
     if node["status"] == "rolled_back":
         return "back on %s%s" % (after, ready)
@@ -149,6 +156,12 @@ def away(node: Map) -> str:
     if actual["pods_ready_seconds"] is not None:
         text += ", all ready after %s" % duration(actual["pods_ready_seconds"])
     return text
+
+
+def outcomes(report: Map) -> str:
+    """How many tests ended how."""
+    found = [test["outcome"] for test in report["verification"]]
+    return ", ".join("%d %s" % (found.count(kind), kind) for kind in dict.fromkeys(found))
 
 
 def went(node: Map) -> str:
@@ -208,9 +221,8 @@ def _nodes(report: Map, width: int) -> Iterator[Line]:
         state = node["before"]
         status, colour = STATUS[node["status"]]
         found = [finding["severity"] for finding in node["findings"]]
-        notes = [
-            plural(found.count(kind), kind) for kind in ("blocker", "warning") if kind in found
-        ]
+        kinds = ("blocker", "warning") if report["mode"] == "assess" else ()
+        notes = [plural(found.count(kind), kind) for kind in kinds if kind in found]
         if node["status"] == "blocked" or (notes and not wide):
             status = ""
         runtime = node["after"]["runtime"] if report["mode"] == "migrate" else state["runtime"]
@@ -221,7 +233,7 @@ def _nodes(report: Map, width: int) -> Iterator[Line]:
         line = row % (
             shorten(node["host"] or node["name"], host_width),
             shorten(", ".join(roles) or "-", 13 if wide else 7),
-            shorten(runtime.partition("+")[0] or "-", 18),
+            shorten(brief(runtime) or "-", 18),
             state["pods"] if node["host"] else "-",
             images,
             state["containers_own"] if node["host"] else "-",
@@ -295,12 +307,12 @@ def phases(report: Map) -> list[dict[str, t.Any]]:
     nodes = {node["host"]: node for node in report["nodes"]}
     found: list[dict[str, t.Any]] = []
     for phase in PHASES:
-        bars = [bar for bar in report["timeline"]["planned"] if bar["phase"] == phase]
-        hosts = [host for host in report["order"] if any(bar["host"] == host for bar in bars)]
+        bars = [span for span in report["timeline"]["planned"] if span["phase"] == phase]
+        hosts = [host for host in report["order"] if any(span["host"] == host for span in bars)]
         for group in [[host] for host in hosts] if phase == "switch" else [hosts][: len(hosts)]:
-            mine = [bar for bar in bars if bar["host"] in group]
+            mine = [span for span in bars if span["host"] in group]
             steps = [
-                dict(step, host=host)
+                (host, step)
                 for host in group
                 for step in nodes[host]["steps"]
                 if step["phase"] == phase
@@ -315,14 +327,25 @@ def phases(report: Map) -> list[dict[str, t.Any]]:
                     else text.replace(", all nodes at once", ""),
                     "phase": phase,
                     "hosts": group,
-                    "start": min(bar["start"] for bar in mine),
-                    "end": max(bar["end"] for bar in mine),
-                    "bytes": sum(step["bytes"] for step in steps),
-                    "away": sum(step["seconds"] for step in steps if step["outage"]),
-                    "steps": steps,
+                    "start": min(span["start"] for span in mine),
+                    "end": max(span["end"] for span in mine),
+                    "bytes": sum(step["bytes"] for _host, step in steps),
+                    "away": sum(step["seconds"] for _host, step in steps if step["outage"]),
+                    "steps": _merged(steps, group),
                 }
             )
     return found
+
+
+def _merged(steps: list[tuple[str, Map]], group: list[str]) -> list[str]:
+    """The sentences of these steps, each once, with the hosts before it unless it holds for all."""
+    hosts: dict[str, list[str]] = {}
+    for host, step in steps:
+        hosts.setdefault(step["text"], []).append(host)
+    return [
+        text if len(whose) == len(group) else "%s: %s" % (", ".join(whose), text)
+        for text, whose in hosts.items()
+    ]
 
 
 def _plan(report: Map, verbose: bool, width: int) -> Iterator[Line]:
@@ -337,7 +360,7 @@ def _plan(report: Map, verbose: bool, width: int) -> Iterator[Line]:
     whole = [about(totals["seconds"])] if totals["seconds"] else []
     whole += [size(totals["bytes"])] if totals["bytes"] else []
     yield _ends(title, "about " + ", ".join(whole) if whole else "", width), HEADING
-    for number, entry in enumerate(todo, 1):
+    for number, entry in enumerate(todo if verbose else _shortened(todo), 1):
         took = entry["end"] - entry["start"]
         right = "%8s  %16s  %8s" % (
             size(entry["bytes"]) if entry["bytes"] else "",
@@ -348,11 +371,25 @@ def _plan(report: Map, verbose: bool, width: int) -> Iterator[Line]:
         yield _ends(left, right, width), None
         if not verbose and len(report["order"]) > 1:
             continue
-        for step in entry["steps"]:
-            text = step["text"]
-            if len(entry["hosts"]) > 1:
-                text = "%s: %s" % (step["host"], text)
+        for text in entry["steps"]:
             yield from ((line, None) for line in _wrap(text, width - 10, " " * 8, " " * 6 + "- "))
+
+
+def _shortened(todo: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """The same with the switches of many nodes as one entry."""
+    switches = [entry for entry in todo if entry["phase"] == "switch"]
+    if len(switches) <= SWITCHES:
+        return todo
+    at = todo.index(switches[0])
+    whole = dict(
+        switches[0],
+        text="Switch %d nodes, in the order above" % len(switches),
+        start=min(entry["start"] for entry in switches),
+        end=max(entry["end"] for entry in switches),
+        bytes=sum(entry["bytes"] for entry in switches),
+        away=max(entry["away"] for entry in switches),
+    )
+    return todo[:at] + [whole] + todo[at + len(switches) :]
 
 
 def _happened(report: Map, verbose: bool, width: int) -> Iterator[Line]:
@@ -394,11 +431,9 @@ def _happened(report: Map, verbose: bool, width: int) -> Iterator[Line]:
                 name = shorten(pod["name"], width - 50)
                 line = "    %-*s %-17s %s" % (width - 50, name, pod["before"], pod["after"])
                 yield shorten(line, width), None
-    outcomes = [test["outcome"] for test in report["verification"]]
-    if outcomes:
-        counts = ["%d %s" % (outcomes.count(kind), kind) for kind in dict.fromkeys(outcomes)]
-        bad = "failed" in outcomes or "error" in outcomes
-        yield "  tests: %s" % ", ".join(counts), "red" if bad else "green"
+    if report["verification"]:
+        bad = {test["outcome"] for test in report["verification"]} & {"failed", "error"}
+        yield "  tests: %s" % outcomes(report), "red" if bad else "green"
         for test in report["verification"]:
             if verbose or test["outcome"] in ("failed", "error"):
                 line = "    %-8s %s %s" % (test["outcome"], test["host"], test["name"])

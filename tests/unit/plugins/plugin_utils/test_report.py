@@ -267,6 +267,9 @@ def test_verbose_has_all_of_it():
     text = report_text.text(assessed())
     for part in ("Name its registries one by one", "registry-mirrors", "pihole", "ci runner"):
         assert part in text
+    # What all nodes share is said once, and what differs with the node's name.
+    assert text.count("- keep containerd 1.6.20 and turn its CRI on") == 1
+    assert "- cp1: carry 10 images" in text and "- worker1: carry 34 images" in text
 
 
 def test_many_nodes_and_findings_stay_few_lines():
@@ -283,6 +286,8 @@ def test_many_nodes_and_findings_stay_few_lines():
     found = report.build(plans, {}, now=0)
     brief = report_text.text(found, verbose=False)
     assert "HC104 blocks worker0, worker1, worker2, worker3 and 26 more" in brief
+    assert "Switch 30 nodes, in the order above" in brief and "Switch worker7" not in brief
+    assert "Switch worker7" in report_text.text(found)
     assert "driver 5" not in brief and "driver 29" in report_text.text(found)
 
 
