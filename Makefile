@@ -89,6 +89,7 @@ test-all: test ## all of it
 	$(call stage,molecule crash,molecule test -s crash)
 	$(call stage,molecule containerd2,molecule test -s containerd2)
 	$(call stage,molecule workers,molecule test -s workers)
+	$(call stage,molecule buildkit,molecule test -s buildkit)
 
 .PHONY: bench bench-look bench-switch bench-carry
 bench: bench-look bench-switch bench-carry ## comparisons, each a ratio measured in one run (about 25 minutes)

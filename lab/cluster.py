@@ -37,7 +37,10 @@ CONFLIST = "/etc/cni/net.d/10-lab.conflist"
 DNS_METRICS = "http://10.96.0.10:9153/metrics"  # what can be asked without a DNS client
 # Pods, services (10.96.0.0/12) and docker's own bridges stay clear of these.
 CANDIDATES = [f"10.200.{third}.0/24" for third in range(1, 255)]
-VOLUMES = ("/var/lib/docker", "/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd")
+VOLUMES = (
+    *("/var/lib/docker", "/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd"),
+    *("/var/lib/buildkit", "/var/lib/buildkit-rootless"),
+)
 REGISTRY = "registry.lab:5000"
 
 

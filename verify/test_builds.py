@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from collections.abc import Iterator
 
 import pytest
+from cryptography import x509
 from nodes import BUILDKIT_SOCKET, Cluster, Node, Output, Settings, forget_image, pod
 
 # No `# syntax=` line: buildkitd's own frontend, nothing is pulled for it.
@@ -87,6 +89,31 @@ def test_socket(node: Node, buildkit: str, settings: Settings) -> None:
     node.check(output.stdout.strip() == wanted, wanted, output, "buildkit.socket", "buildkit")
 
 
+def test_no_tcp_port_without_a_certificate(node: Node, buildkit: str) -> None:
+    """Whoever reaches buildkitd is root on the node."""
+    listed = node.sh("ss --no-header --listening --tcp --numeric --processes")
+    # rootlesskit, where it opens the port for buildkitd.
+    ours = [line for line in listed.splitlines() if re.search(r'"(buildkitd|rootlesskit)"', line)]
+    if not ours:
+        pytest.skip("buildkitd does not listen on TCP")
+    for line in ours:
+        port = line.split()[3].rpartition(":")[2]
+        for option in ("", "--tlscacert=/etc/buildkit/tls/ca.pem"):
+            output = node.run(
+                f"timeout 20 buildctl --addr=tcp://127.0.0.1:{port} {option} debug workers"
+            )
+            node.check(
+                output.rc not in (0, 124), "a client without a certificate is refused", output
+            )
+    text = node.text("/etc/buildkit/tls/cert.pem") or ""
+    ends = x509.load_pem_x509_certificate(text.encode()).not_valid_after_utc
+    node.check(
+        ends.timestamp() > time.time() + 7 * 86400,
+        "/etc/buildkit/tls/cert.pem is valid for a week (the playbook buildkit renews it)",
+        f"it ends at {ends}",
+    )
+
+
 def test_one_worker_in_the_kubelets_namespace(
     node: Node, buildkit: str, settings: Settings
 ) -> None:
@@ -120,7 +147,8 @@ def test_cache_is_bounded(node: Node, buildkit: str) -> None:
     rules = json.loads(text)[0]["gcPolicy"]
     everything = [rule for rule in rules if rule.get("all") and not rule.get("filter")]
     node.check(
-        any(rule.get("maxUsedSpace") for rule in everything),
+        # keepBytes: what a release before 0.17 has.
+        any(rule.get("maxUsedSpace") or rule.get("keepBytes") for rule in everything),
         "a rule of garbage collection that bounds the whole cache",
         node.run(f"{buildkit} debug workers --verbose"),
     )
