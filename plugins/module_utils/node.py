@@ -95,6 +95,45 @@ def write_text(path: str, text: str, mode: t.Optional[int] = None) -> None:
         os.close(directory_fd)
 
 
+def command_line(process_name: str) -> t.Tuple[t.Optional[int], t.List[str]]:
+    """The pid and words of the running program of this name (the first found)."""
+    for entry in sorted((e for e in os.listdir("/proc") if e.isdigit()), key=int):
+        words = (read_text("/proc/%s/cmdline" % entry) or "").split("\0")
+        if words and os.path.basename(words[0]) == process_name:
+            return int(entry), [word for word in words if word]
+    return None, []
+
+
+def file_system(path: str) -> str:
+    """The type of the file system that PATH is on, "" where the mount table does not say."""
+    best, kind = "", ""
+    for line in (read_text("/proc/self/mounts") or "").splitlines():
+        words = line.split()
+        if len(words) > 2:
+            place = words[1].replace("\\040", " ")
+            inside = path == place or path.startswith(place.rstrip("/") + "/")
+            if inside and len(place) >= len(best):
+                best, kind = place, words[2]
+    return kind
+
+
+def disk_facts(path: str) -> t.Dict[str, t.Any]:
+    """Where PATH is or will be: its nearest directory that exists now."""
+    existing = path
+    while not os.path.isdir(existing):
+        existing = os.path.dirname(existing)
+    status = os.statvfs(existing)
+    return {
+        "path": path,
+        "device": os.stat(existing).st_dev,
+        "free_bytes": status.f_bavail * status.f_frsize,
+        "total_bytes": status.f_blocks * status.f_frsize,
+        "free_inodes": status.f_favail,
+        "total_inodes": status.f_files,
+        "file_system": file_system(os.path.realpath(existing)),
+    }
+
+
 def unit_active(unit: str) -> bool:
     return run(["systemctl", "is-active", "--quiet", unit], check=False).returncode == 0
 
@@ -110,9 +149,9 @@ def ctr(*words: str, timeout: float = 60) -> str:
     return run(("ctr", "-n", NAMESPACE) + words, timeout=timeout).stdout
 
 
-def ctr_import(chunks: t.Iterable[bytes], *options: str) -> None:
-    """Feed an image archive to ``ctr images import`` as it comes; NodeError with what ctr says."""
-    words = ["ctr", "-n", NAMESPACE, "images", "import"] + list(options) + ["-"]
+def ctr_feed(arguments: t.Sequence[str], chunks: t.Iterable[bytes]) -> None:
+    """Give ctr its standard input as it comes; NodeError with what ctr says."""
+    words = ["ctr", "-n", NAMESPACE] + list(arguments)
     with tempfile.TemporaryFile() as output:
         sink = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=output, stderr=output)
         stdin = t.cast("t.IO[bytes]", sink.stdin)
@@ -130,6 +169,11 @@ def ctr_import(chunks: t.Iterable[bytes], *options: str) -> None:
             output.seek(0)
             printed = output.read().decode("utf-8", "replace").strip()[-2000:]
             raise NodeError("%s: %s" % (" ".join(words), printed))
+
+
+def ctr_import(chunks: t.Iterable[bytes], *options: str) -> None:
+    """Feed an image archive to ``ctr images import`` as it comes."""
+    ctr_feed(["images", "import"] + list(options) + ["-"], chunks)
 
 
 def containerd_images() -> t.Dict[str, t.Dict[str, t.Any]]:

@@ -110,6 +110,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.homelab.containerd.plugins.module_utils import (
+    adoption,
     docker_users,
     kubelet_flags,
     node,
@@ -161,15 +162,6 @@ def find_program(*names: str) -> t.Optional[str]:
     return None
 
 
-def command_line(process_name: str) -> t.Tuple[t.Optional[int], t.List[str]]:
-    """The pid and words of the running program of this name (the first found)."""
-    for entry in sorted((e for e in os.listdir("/proc") if e.isdigit()), key=int):
-        words = (node.read_text("/proc/%s/cmdline" % entry) or "").split("\0")
-        if words and os.path.basename(words[0]) == process_name:
-            return int(entry), [word for word in words if word]
-    return None, []
-
-
 def flags_file(path: str, variable: str) -> t.Dict[str, t.Any]:
     text, why = node.read(path)
     words, error = kubelet_flags.read_env(text or "", variable)
@@ -209,7 +201,7 @@ def kubelet_runtime(
 
 def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
     binary = find_program("kubelet")
-    pid, words = command_line("kubelet")
+    pid, words = node.command_line("kubelet")
     flags = kubelet_flags.flag_values(words[1:])
     written = [flags_file(KUBEADM_FLAGS_FILE, "KUBELET_KUBEADM_ARGS")]
     written += [flags_file(path, "KUBELET_EXTRA_ARGS") for path in EXTRA_ARGS_FILES]
@@ -340,7 +332,7 @@ def docker_container(api: DockerAPI, listed: t.Dict[str, t.Any]) -> t.Dict[str, 
 
 def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
     binary = find_program("dockerd", "docker")
-    pid, words = command_line("dockerd")
+    pid, words = node.command_line("dockerd")
     flags = kubelet_flags.flag_values(words[1:])
     found = {
         "binary": binary,
@@ -382,24 +374,19 @@ def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
     except (DockerError, ValueError) as exc:
         found["error"] = str(exc)
         return found
-    security = info.get("SecurityOptions") or []
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
         containers = list(pool.map(lambda entry: docker_container(api, entry), listed))
     found.update(
+        adoption.storage(info),
         active=True,
         version=info.get("ServerVersion"),
-        root_dir=info.get("DockerRootDir"),
-        storage_driver=info.get("Driver"),
         cgroup_driver=info.get("CgroupDriver"),
         live_restore=info.get("LiveRestoreEnabled"),
         containerd_address=flags.get("containerd"),
-        driver_status={str(pair[0]): str(pair[1]) for pair in info.get("DriverStatus") or []},
         logging_driver=info.get("LoggingDriver"),
         default_runtime=info.get("DefaultRuntime"),
         runtimes=sorted(info.get("Runtimes") or {}),
         swarm=(info.get("Swarm") or {}).get("LocalNodeState"),
-        userns_remap=any("name=userns" in option for option in security),
-        rootless=any("name=rootless" in option for option in security),
         containers=containers,
         images=[
             {
@@ -518,36 +505,6 @@ def supported_versions(plugin: str) -> t.List[str]:
         return []
 
 
-def file_system(path: str) -> str:
-    """The type of the file system that PATH is on, "" where the mount table does not say."""
-    best, kind = "", ""
-    for line in (node.read_text("/proc/self/mounts") or "").splitlines():
-        words = line.split()
-        if len(words) > 2:
-            place = words[1].replace("\\040", " ")
-            inside = path == place or path.startswith(place.rstrip("/") + "/")
-            if inside and len(place) >= len(best):
-                best, kind = place, words[2]
-    return kind
-
-
-def disk_facts(path: str) -> t.Dict[str, t.Any]:
-    """Where PATH is or will be: its nearest directory that exists now."""
-    existing = path
-    while not os.path.isdir(existing):
-        existing = os.path.dirname(existing)
-    status = os.statvfs(existing)
-    return {
-        "path": path,
-        "device": os.stat(existing).st_dev,
-        "free_bytes": status.f_bavail * status.f_frsize,
-        "total_bytes": status.f_blocks * status.f_frsize,
-        "free_inodes": status.f_favail,
-        "total_inodes": status.f_files,
-        "file_system": file_system(os.path.realpath(existing)),
-    }
-
-
 def docker_users_facts(socket_path: str) -> t.Dict[str, t.Any]:
     names = {socket_path, os.path.realpath(socket_path), "/run/docker.sock", "/var/run/docker.sock"}
     return {
@@ -624,8 +581,8 @@ def main() -> None:
         "cni": cni_facts(dict((journal or {}).get("flags_before", {}), **kubelet["flags"])),
         "journal": journal,
         "disk": {
-            "docker": disk_facts(docker.get("root_dir") or "/var/lib/docker"),
-            "containerd": disk_facts(containerd["root"]),
+            "docker": node.disk_facts(docker.get("root_dir") or "/var/lib/docker"),
+            "containerd": node.disk_facts(containerd["root"]),
         },
     }
     module.exit_json(changed=False, runtime_info=facts)

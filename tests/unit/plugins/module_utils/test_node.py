@@ -95,3 +95,9 @@ def test_what_is_there_and_cannot_be_read(tmp_path):
     text, why = node.read(str(tmp_path))
     assert text is None and why == "it cannot be opened: Is a directory"
     assert node.read(str(tmp_path / "link"))[1] == "it cannot be opened: No such file or directory"
+
+
+def test_disk_facts_of_what_is_not_there_yet(tmp_path):
+    found = node.disk_facts(str(tmp_path / "a/b"))
+    assert found["device"] == tmp_path.stat().st_dev
+    assert 0 < found["free_bytes"] <= found["total_bytes"]

@@ -8,7 +8,7 @@ import os
 import types
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import images, node
+from ansible_collections.homelab.containerd.plugins.module_utils import adopter, images, node
 from ansible_collections.homelab.containerd.plugins.module_utils.docker_api import DockerError
 from ansible_collections.homelab.containerd.plugins.modules import carry_images
 from support import RECORDED, Stream
@@ -23,6 +23,8 @@ def carrier(tmp_path, engine):
     params = {
         "docker_socket": engine.path,
         "containerd_root": str(tmp_path / "containerd/not/there/yet"),
+        "method": "auto",
+        "fill": "local_only",
         "pin": "local_only",
         "overwrite": False,
         "reserve_bytes": GB,
@@ -32,15 +34,17 @@ def carrier(tmp_path, engine):
 
 
 def free(monkeypatch, amount):
-    status = types.SimpleNamespace(f_bavail=amount, f_frsize=1)
+    status = types.SimpleNamespace(
+        f_bavail=amount, f_frsize=1, f_blocks=amount, f_favail=1, f_files=1
+    )
     monkeypatch.setattr(os, "statvfs", lambda path: status)
 
 
 def test_one_file_system_has_to_hold_the_stream_the_blobs_and_the_snapshots(carrier, monkeypatch):
     free(monkeypatch, 4 * GB)
-    carrier.check_space(1 * GB)  # 3 of them, and one in reserve
+    carrier.check_space("stream", 1 * GB, 0)  # 3 of them, and one in reserve
     with pytest.raises(node.NodeError) as failure:
-        carrier.check_space(1 * GB + 1)
+        carrier.check_space("stream", 1 * GB + 1, 0)
     text = str(failure.value)
     assert (
         "%s with %s"
@@ -67,10 +71,17 @@ def test_two_file_systems_are_counted_one_by_one(carrier, monkeypatch, tmp_path)
 
     monkeypatch.setattr(os, "stat", two)
     free(monkeypatch, 3 * GB)
-    carrier.check_space(1 * GB)
+    carrier.check_space("stream", 1 * GB, 0)
     with pytest.raises(node.NodeError) as failure:
-        carrier.check_space(1 * GB + 1)
+        carrier.check_space("stream", 1 * GB + 1, 0)
     assert " with " not in str(failure.value) and "needs 2000.0 MB" in str(failure.value)
+
+
+def test_what_is_adopted_needs_its_directories_and_the_blobs_to_fill(carrier, monkeypatch):
+    free(monkeypatch, 3 * GB)
+    carrier.check_space("adopt", 10 * GB, int(1.5 * GB))  # 0.5 and 1.5, and one in reserve
+    with pytest.raises(node.NodeError, match="needs 2000.0 MB"):
+        carrier.check_space("adopt", 10 * GB, int(1.5 * GB) + 1)
 
 
 def test_docker_images_are_as_recorded(carrier):
@@ -162,7 +173,7 @@ def test_the_stream_goes_to_ctr_as_it_comes(carrier, engine, program, tmp_path):
     program("ctr", 'echo "$*" > %s/words; cat > %s/stream' % (tmp_path, tmp_path))
     engine.answer = lambda *args: (200, Stream([b"x" * 1_000_000] * 3))
     carrier.stream(["a:1", "b:1"], 3_000_000, "--digests")
-    assert engine.requests == ["GET /images/get?names=a%3A1&names=b%3A1"]
+    assert engine.requests == ["GET /info", "GET /images/get?names=a%3A1&names=b%3A1"]
     assert (tmp_path / "words").read_text() == "-n k8s.io images import --digests -\n"
     assert (tmp_path / "stream").read_text() == "x" * 3_000_000
     assert carrier.streamed == 3_000_000
@@ -208,5 +219,27 @@ def test_no_space_stops_it(carrier, engine, program, monkeypatch, tmp_path):
     program("ctr", "exit 1")
     layers(engine, tmp_path, [5 * GB])
     free(monkeypatch, 15 * GB)
+    carrier.params["method"] = "stream"
     with pytest.raises(node.NodeError, match="Not enough space"):
         run_module(carrier, monkeypatch)
+
+
+def test_who_insists_on_adoption_is_told_why_it_cannot_be(carrier, program, monkeypatch):
+    program("ctr", "exit 1")
+    carrier.info["Driver"] = "devicemapper"
+    assert carrier.choose()["method"] == "stream"
+    carrier.params["method"] = "adopt"
+    with pytest.raises(node.NodeError, match=r"devicemapper, not overlay2.*carry_images_method"):
+        run_module(carrier, monkeypatch)
+
+
+def test_one_at_a_time(monkeypatch, tmp_path):
+    monkeypatch.setattr(node, "STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(adopter, "LOCK", str(tmp_path / "lock"))
+    with adopter.alone():
+        with pytest.raises(node.NodeError, match="earlier run"), adopter.alone():
+            pass
+        with adopter.alone(only_looking=True):
+            pass
+    with adopter.alone():
+        pass

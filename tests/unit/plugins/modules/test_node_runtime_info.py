@@ -13,7 +13,6 @@ from ansible_collections.homelab.containerd.plugins.modules import node_runtime_
 from ansible_collections.homelab.containerd.plugins.modules.node_runtime_info import (
     cni_facts,
     daemon_json,
-    disk_facts,
     docker_container,
     flags_file,
     journal_facts,
@@ -161,12 +160,6 @@ def test_cni_facts(tmp_path, text, types, broken):
 def test_no_cni_at_all(tmp_path):
     found = cni_facts({"cni-conf-dir": str(tmp_path / "no"), "cni-bin-dir": str(tmp_path / "no")})
     assert found["configurations"] == [] and found["plugins"] == []
-
-
-def test_disk_facts_of_what_is_not_there_yet(tmp_path):
-    found = disk_facts(str(tmp_path / "a/b"))
-    assert found["device"] == tmp_path.stat().st_dev
-    assert 0 < found["free_bytes"] <= found["total_bytes"]
 
 
 @pytest.mark.parametrize(
