@@ -330,6 +330,18 @@ def docker_container(api: DockerAPI, listed: t.Dict[str, t.Any]) -> t.Dict[str, 
     return found
 
 
+def layer_bytes(root: str, driver: str) -> t.Optional[int]:
+    """Bytes of all image layers, each counted once, as docker's layer store has them."""
+    sizes = [
+        node.read_text(path)
+        for path in glob.glob("%s/image/%s/layerdb/sha256/*/size" % (glob.escape(root), driver))
+    ]
+    try:
+        return sum(int(size or 0) for size in sizes) if sizes else None
+    except ValueError:
+        return None
+
+
 def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
     binary = find_program("dockerd", "docker")
     pid, words = node.command_line("dockerd")

@@ -49,7 +49,7 @@ def test_the_labs_node(facts):
     assert [step["phase"] for step in found["steps"]] == [
         *("prepare", "prepare", "switch", "buildkit", "verify", "verify")
     ]
-    assert "carry 10 images" in found["steps"][1]["text"]
+    assert "adopt 10 images" in found["steps"][1]["text"]
     assert "stop 11 pods" in found["steps"][2]["text"] and found["steps"][2]["outage"]
     assert "leave 1 containers of your own" in found["steps"][5]["text"]
 
@@ -334,13 +334,34 @@ def test_what_docker_says_of_itself(facts, change, code):
     assert code in [f["code"] for kind in ("blockers", "warnings") for f in decide(facts)[kind]]
 
 
+def test_images_are_streamed_where_they_cannot_be_adopted(facts):
+    facts["docker"]["storage_driver"] = "devicemapper"
+    found = decide(facts)
+    assert found["carry"]["method"] == "stream"
+    assert "stream 10 images" in found["steps"][1]["text"]
+    assert "devicemapper" in blocked(facts, "HC125", carry_method="adopt")
+    assert found["steps"][1]["seconds"] > decide_adopted(facts)["steps"][1]["seconds"]
+
+
+def decide_adopted(facts):
+    facts["docker"]["storage_driver"] = "overlay2"
+    return decide(facts)
+
+
+def test_layers_count_once(facts):
+    summed = decide(facts)["steps"][1]["bytes"]
+    facts["docker"]["layer_bytes"] = 1000
+    assert decide(facts)["steps"][1]["bytes"] == 1000 < summed
+
+
 def test_not_enough_room(facts):
     facts["disk"]["containerd"]["free_bytes"] = 1000
     assert "key free bytes" in blocked(facts, "HC119")
     facts["disk"]["containerd"].update(free_bytes=10**12, free_inodes=10)
-    assert "key free inodes" in blocked(facts, "HC119")
-    facts["disk"]["containerd"]["total_inodes"] = 0  # btrfs
     assert decide(facts)["blockers"] == []
+    assert "key free inodes" in blocked(facts, "HC119", carry_method="stream")
+    facts["disk"]["containerd"]["total_inodes"] = 0  # btrfs
+    assert decide(facts, carry_method="stream")["blockers"] == []
 
 
 def test_a_host_whose_cgroups_the_kubelet_does_not_know(facts):
