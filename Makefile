@@ -79,6 +79,7 @@ lab: setup ## build what the throwaway cluster is made of
 molecule: setup lab ## the scenarios on real nodes
 	$(call stage,molecule default,molecule test -s default)
 	$(call stage,molecule rollback,molecule test -s rollback)
+	$(call stage,molecule images,molecule test -s images)
 	$(call stage,molecule assess,molecule test -s assess)
 
 .PHONY: test
@@ -91,8 +92,8 @@ test-all: test ## all of it
 	$(call stage,molecule workers,molecule test -s workers)
 	$(call stage,molecule buildkit,molecule test -s buildkit)
 
-.PHONY: bench bench-look bench-switch bench-carry
-bench: bench-look bench-switch bench-carry ## comparisons, each a ratio measured in one run (about 25 minutes)
+.PHONY: bench bench-look bench-switch bench-images
+bench: bench-look bench-switch bench-images ## comparisons, each a ratio measured in one run (about 25 minutes)
 
 bench-look: setup lab ## how long a look at a full node takes
 	$(PYTHON) bench/look.py
@@ -100,7 +101,7 @@ bench-look: setup lab ## how long a look at a full node takes
 bench-switch: setup lab ## how long a node is away, against the documented way
 	$(PYTHON) bench/switch.py
 
-bench-carry: setup lab ## how fast images are carried, against cat
+bench-images: setup lab ## how images get to containerd: adopted, streamed, kURL's way, against cat
 	$(PYTHON) bench/carry.py
 
 .PHONY: help

@@ -83,7 +83,7 @@ def alone(only_looking: bool = False) -> t.Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise node.NodeError(
-                "An earlier run still carries or fills images on this node (it holds %s). Wait "
+                "Another run carries, fills or compares images on this node (it holds %s). Wait "
                 "until it has ended, and run this again." % LOCK
             )
         yield

@@ -64,6 +64,7 @@ differences:
 """
 
 import contextlib
+import json
 import os
 import stat
 import subprocess
@@ -72,6 +73,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.homelab.containerd.plugins.module_utils import (
+    adopter,
     images,
     layer_store,
     node,
@@ -81,6 +83,8 @@ from ansible_collections.homelab.containerd.plugins.module_utils.docker_api impo
     DockerError,
 )
 
+#: The snapshot that is made to see which directories containerd mounts.
+KEY = "homelab-compare"
 #: So many differences of an image are told.
 MOST = 20
 
@@ -176,50 +180,46 @@ class Comparison:
 
 
 @contextlib.contextmanager
-def docker_view(overlay2: str, cache_ids: t.Sequence[str], empty: str) -> t.Iterator[str]:
-    """The image as docker mounts it for a container, but for the writable layer.
+def mounted(directory: str, names: t.Sequence[str], empty: str) -> t.Iterator[str]:
+    """Layers as a container sees them, but for its writable one; names are below the directory.
 
-    By its short names, as docker does: of 127 layers, the options have to fit into a page.
+    Short names, as both docker and containerd mount them: of 125 layers, the options have to fit
+    into a page.
     """
-    names = [(node.read_text("%s/%s/link" % (overlay2, name)) or "").strip() for name in cache_ids]
     # One directory alone is no overlay.
-    lower = ":".join(["l/" + name for name in reversed(names)] + [empty])
+    lower = ":".join(list(reversed(names)) + [empty])
     with tempfile.TemporaryDirectory(dir=os.path.dirname(empty)) as target:
         done = subprocess.run(
             ["mount", "-n", "-t", "overlay", "overlay", "-o", "ro,lowerdir=" + lower, target],
-            cwd=overlay2,
+            cwd=directory,
             capture_output=True,
             encoding="utf-8",
             check=False,
         )
         if done.returncode:
-            raise node.NodeError("docker's layers cannot be mounted: %s" % done.stderr.strip())
+            raise node.NodeError(
+                "the layers in %s cannot be mounted: %s" % (directory, done.stderr.strip())
+            )
         try:
             yield target
         finally:
             node.run(["umount", "-n", target])
 
 
-@contextlib.contextmanager
-def containerd_view(name: str, target: str) -> t.Iterator[t.List[str]]:
-    """The image as containerd mounts it; yields the directories of its layers, the first first."""
-    forget = ["ctr", "-n", node.NAMESPACE, "images", "unmount", "--rm", target]
-    os.makedirs(target, exist_ok=True)
-    node.run(forget, check=False)  # of a run that was killed
-    node.ctr("images", "mount", name, target)
-    try:
-        shown = node.ctr("snapshots", "mounts", target, target)
-        lower = [part for part in shown.replace(",", " ").split() if part.startswith("lowerdir=")]
-        if lower:
-            yield list(reversed(lower[0][len("lowerdir=") :].split(":")))
-        else:
-            yield [word for word in shown.split() if word.endswith("/fs")][:1]
-    finally:
-        node.run(forget)
+def containerd_layers(chain: str) -> t.List[str]:
+    """The directories that containerd mounts for a container of this chain, the first first."""
+    node.run(["ctr", "-n", node.NAMESPACE, "snapshots", "delete", KEY], check=False)  # left over
+    # A view would do, but ctr does not keep it from the garbage collection.
+    mounts = json.loads(node.ctr("snapshots", "prepare", "--mounts", KEY, chain))
+    node.ctr("snapshots", "delete", KEY)
+    for option in mounts[0].get("Options") or []:
+        if option.startswith("lowerdir="):
+            return list(reversed(option[len("lowerdir=") :].split(":")))
+    raise node.NodeError("containerd does not mount %s as an overlay: %s" % (chain, mounts))
 
 
 def compare_image(
-    api: DockerAPI, docker_root: str, image: t.Dict[str, t.Any], name: str, work: str, content: bool
+    api: DockerAPI, docker_root: str, image: t.Dict[str, t.Any], work: str, content: bool
 ) -> t.Tuple[t.Dict[str, t.Any], t.List[str]]:
     details = api.get("/images/%s/json" % image["id"])
     diffs = details["RootFS"].get("Layers") or []
@@ -228,21 +228,21 @@ def compare_image(
     found = dict(image, layers=len(layers), files=0, bytes=0)
     if not layers:
         return found, []
-    overlay2, target = docker_root + "/overlay2", work + "/containerd"
-    cache_ids = [str(layer.cache_id) for layer in layers]
-    with docker_view(overlay2, cache_ids, work + "/empty") as ours, containerd_view(
-        name, target
-    ) as directories:
-        merged = Comparison(ours, target, content).run()
-        differences = list(merged.differences)
-        if len(directories) != len(layers):
-            differences.append(
-                "docker has %d layers, containerd %d" % (len(layers), len(directories))
-            )
-        for layer, directory in zip(layers, directories):
-            # The content was compared in the image as a whole.
-            raw = Comparison(layer.directory, directory, False).run()
-            differences += ["layer %s: %s" % (layer.diff[:19], text) for text in raw.differences]
+    overlay2, directories = docker_root + "/overlay2", containerd_layers(chains[-1])
+    if len(directories) != len(layers):
+        return found, ["docker has %d layers, containerd %d" % (len(layers), len(directories))]
+    top = os.path.dirname(os.path.dirname(directories[0]))
+    theirs = [os.path.relpath(directory, top) for directory in directories]
+    links = ["%s/%s/link" % (overlay2, layer.cache_id) for layer in layers]
+    ours = ["l/" + (node.read_text(link) or "").strip() for link in links]
+    empty = work + "/empty"
+    with mounted(overlay2, ours, empty) as left, mounted(top, theirs, empty) as right:
+        merged = Comparison(left, right, content).run()
+    differences = list(merged.differences)
+    for layer, directory in zip(layers, directories):
+        # The content was compared in the image as a whole.
+        raw = Comparison(layer.directory, directory, False).run()
+        differences += ["layer %s: %s" % (layer.diff[:19], text) for text in raw.differences]
     found.update(files=merged.files, bytes=merged.bytes)
     return found, differences[:MOST]
 
@@ -252,6 +252,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
     docker_root = api.get("/info")["DockerRootDir"]
     references = node.containerd_images()
     wanted = set(module.params["images"])
+    unknown = set(wanted)
     compared: t.List[t.Dict[str, t.Any]] = []
     differences: t.List[str] = []
     layer_store.take_own_mounts()
@@ -263,7 +264,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
         image = {"id": entry["Id"], "names": tags + digests}
         if not image["names"] or (wanted and not wanted & {entry["Id"], *image["names"]}):
             continue
-        wanted -= {entry["Id"], *image["names"]}
+        unknown -= {entry["Id"], *image["names"]}
         # CRI gives every image a name that is its ID.
         manifest = references.get(entry["Id"], {}).get("digest")
         for name in map(images.normalize, image["names"]):
@@ -271,12 +272,10 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
                 differences.append("%s is not %s in containerd" % (name, entry["Id"]))
         if manifest is None:
             continue
-        found, told = compare_image(
-            api, docker_root, image, entry["Id"], work, module.params["content"]
-        )
+        found, told = compare_image(api, docker_root, image, work, module.params["content"])
         compared.append(found)
         differences += ["%s: %s" % (image["names"][0], text) for text in told]
-    differences += ["docker has no image %s" % name for name in sorted(wanted)]
+    differences += ["docker has no image %s" % name for name in sorted(unknown)]
     return {"changed": False, "compared": compared, "differences": differences}
 
 
@@ -290,7 +289,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        result = run_module(module)
+        with adopter.alone():
+            result = run_module(module)
     except (node.NodeError, DockerError, layer_store.Refused) as exc:
         module.fail_json(msg=str(exc))
     except layer_store.Vanished as exc:

@@ -237,7 +237,7 @@ def test_one_at_a_time(monkeypatch, tmp_path):
     monkeypatch.setattr(node, "STATE_DIR", str(tmp_path))
     monkeypatch.setattr(adopter, "LOCK", str(tmp_path / "lock"))
     with adopter.alone():
-        with pytest.raises(node.NodeError, match="earlier run"), adopter.alone():
+        with pytest.raises(node.NodeError, match="Another run"), adopter.alone():
             pass
         with adopter.alone(only_looking=True):
             pass

@@ -1,0 +1,116 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import gzip
+import json
+import types
+
+import pytest
+from ansible_collections.homelab.containerd.plugins.module_utils import adopter, node
+from ansible_collections.homelab.containerd.plugins.modules import fill_images
+
+LAYER = {"chain": "sha256:c1", "diff": "sha256:d1", "size": 5}
+
+
+@pytest.fixture
+def adopted(tmp_path, monkeypatch):
+    """An adopted image with one layer, a file of 3 bytes between two others."""
+    splits = tmp_path / "tar-split"
+    splits.mkdir()
+    with gzip.open(splits / "c1.json.gz", "wb") as stream:
+        stream.write(b'{"type":2,"payload":"Wg==","position":0}\n')
+        stream.write(b'{"type":1,"name":"f","size":3,"payload":"AAAA","position":1}\n')
+        stream.write(b'{"type":2,"payload":"Wg==","position":2}\n')
+    for side in ("snapshots", "docker"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "f").write_bytes(b"abc")
+    record = {
+        "fill": "local_only",
+        "images": {
+            "sha256:i1": {"manifest": "m1", "names": ["a:1"], "local": True, "layers": [LAYER]}
+        },
+        "snapshots": {"sha256:c1": str(tmp_path / "snapshots")},
+        "docker": {"sha256:c1": str(tmp_path / "docker")},
+    }
+    (tmp_path / "adopted.json").write_text(json.dumps(record))
+    monkeypatch.setattr(adopter, "TAR_SPLITS", str(splits))
+    monkeypatch.setattr(adopter, "RECORD", str(tmp_path / "adopted.json"))
+    return record
+
+
+def ctr(tmp_path):
+    """A ctr that has the image, and the blobs it was given."""
+    return """case "$*" in
+      *"images list") printf 'REF TYPE DIGEST\\na:1 x m1 - - -\\n';;
+      *"content list"*) cat %(dir)s/blobs 2>/dev/null || true;;
+      *"content ingest"*) cat > %(dir)s/blob; echo "$*" > %(dir)s/words
+        [ "$(cat %(dir)s/blob)" = ZabcZ ] && echo sha256:d1 >> %(dir)s/blobs;;
+    esac""" % {"dir": tmp_path}
+
+
+def run(check_mode=False, **params):
+    params = {
+        "fill": None,
+        "reserve_bytes": 0,
+        "progress_file": None,
+        "containerd_root": "/",
+    } | params
+    return fill_images.run_module(types.SimpleNamespace(params=params, check_mode=check_mode))
+
+
+@pytest.fixture(autouse=True)
+def no_modesty(monkeypatch):
+    """What is nice once stays so, and all tests are one process."""
+    monkeypatch.setattr(fill_images, "be_modest", lambda: None)
+
+
+def test_a_blob_is_made_of_the_files_and_what_is_between(adopted, program, tmp_path):
+    program("ctr", ctr(tmp_path))
+    assert run(check_mode=True)["changed"] and not (tmp_path / "blob").exists()
+    result = run()
+    assert result["changed"] and result["bytes"] == 5 and result["waiting"][0]["layers"] == 1
+    words = (tmp_path / "words").read_text()
+    assert "--expected-digest sha256:d1 --expected-size 5" in words
+    # It is whole, so there is nothing to remember.
+    assert json.loads((tmp_path / "adopted.json").read_text())["images"] == {}
+    assert list((tmp_path / "tar-split").iterdir()) == []
+    assert not run()["changed"]
+
+
+def test_docker_s_directory_is_taken_where_containerd_s_is_not_right(adopted, program, tmp_path):
+    program("ctr", ctr(tmp_path))
+    (tmp_path / "snapshots/f").write_bytes(b"ab")
+    assert run()["changed"]
+    (tmp_path / "blobs").unlink()
+
+
+def test_a_blob_that_cannot_be_written_says_why_from_each(adopted, program, tmp_path):
+    program("ctr", ctr(tmp_path))
+    (tmp_path / "snapshots/f").write_bytes(b"ab")
+    (tmp_path / "docker/f").unlink()
+    with pytest.raises(node.NodeError, match=r"1 bytes shorter.*No such file.*docker save") as told:
+        run()
+    assert "sha256:d1" in str(told.value)
+    assert json.loads((tmp_path / "adopted.json").read_text()) == adopted
+
+
+def test_what_is_not_to_be_filled_is_left_and_remembered(adopted, program, tmp_path):
+    program("ctr", ctr(tmp_path))
+    result = run(fill="never")
+    assert not result["changed"] and result["left"][0]["names"] == ["a:1"]
+    assert json.loads((tmp_path / "adopted.json").read_text()) == adopted
+
+
+def test_there_has_to_be_space(adopted, program, tmp_path):
+    program("ctr", ctr(tmp_path))
+    with pytest.raises(node.NodeError, match=r"Not enough space.*carry_images_reserve_bytes"):
+        run(reserve_bytes=1 << 60)
+
+
+def test_where_nothing_was_adopted_nothing_is_asked(program, monkeypatch, tmp_path):
+    monkeypatch.setattr(adopter, "RECORD", str(tmp_path / "none"))
+    program("ctr", "exit 1")
+    assert not run()["changed"]
