@@ -121,11 +121,11 @@ def test_the_plans_times_follow_its_order():
 
     def span(host: str, phase: str) -> tuple[float, float]:
         bars = [
-            bar
-            for bar in found["timeline"]["planned"]
-            if (bar["host"], bar["phase"]) == (host, phase)
+            span
+            for span in found["timeline"]["planned"]
+            if (span["host"], span["phase"]) == (host, phase)
         ]
-        return min(bar["start"] for bar in bars), max(bar["end"] for bar in bars)
+        return min(span["start"] for span in bars), max(span["end"] for span in bars)
 
     slowest = 8 + 6_200_000_000 / 38e6
     assert {span(host, "prepare")[0] for host in found["order"]} == {0}
@@ -144,9 +144,9 @@ def test_workers_switch_as_many_at_once_as_serial_says(serial):
     plans, cluster = samples.three_nodes()
     found = report.build(plans, cluster, now=0, serial=serial)
     starts = {
-        bar["host"]: bar["start"]
-        for bar in reversed(found["timeline"]["planned"])
-        if bar["phase"] == "switch"
+        span["host"]: span["start"]
+        for span in reversed(found["timeline"]["planned"])
+        if span["phase"] == "switch"
     }
     assert starts["worker1"] == starts["worker2"] > starts["cp1"]
 
@@ -160,8 +160,8 @@ def test_a_serial_that_is_not_understood_is_one(serial):
 
 def test_what_happened_is_timed_by_one_clock():
     found = afterwards()
-    bars = [bar for bar in found["timeline"]["actual"] if bar["host"] == "cp1"]
-    assert [(bar["phase"], bar["start"], bar["end"], bar["outage"]) for bar in bars] == [
+    bars = [span for span in found["timeline"]["actual"] if span["host"] == "cp1"]
+    assert [(span["phase"], span["start"], span["end"], span["outage"]) for span in bars] == [
         ("prepare", 0, 9, False),
         ("prepare", 9, 59, False),
         ("switch", 200, 224, False),
@@ -184,7 +184,7 @@ def test_without_the_runs_own_notes_the_journal_speaks():
     ]
     found = report.build(plans, cluster, now=0, mode="migrate", outcomes=left, api=api)
     VALIDATOR.validate(found)
-    assert [bar["text"] for bar in found["timeline"]["actual"]] == [
+    assert [span["text"] for span in found["timeline"]["actual"]] == [
         "switched",
         "switched",
         "went back to docker",
@@ -412,7 +412,10 @@ def quoting(
     return report.build([plan], cluster, now=samples.NOW, codes=CODES)
 
 
-TAGS = {tag for tag, _ in _Page(report_page.page(quoting("x", "x", "x", "x", "x", 1), CODES)).tags}
+TAGS = {
+    tag
+    for tag, _attributes in _Page(report_page.page(quoting("x", "x", "x", "x", "x", 1), CODES)).tags
+}
 
 
 @given(name=TEXT, image=TEXT, text=TEXT, value=VALUE, purpose=TEXT, seconds=st.floats(0, 1e7))
