@@ -125,7 +125,7 @@ def purpose(spec: Object, mounts: t.Container[str]) -> t.Tuple[str, str]:
                 return call["purpose"], "it calls %s" % call["command"]
     for container in users:
         image = str(container.get("image") or "")
-        repository = image.split("@")[0]
+        repository = image.split("@", 1)[0]
         for pattern, found in IMAGES:
             if pattern.search(repository):
                 return found, "its image is %s" % image
