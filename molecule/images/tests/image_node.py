@@ -76,6 +76,7 @@ class Node:
             "ctr -n k8s.io images list -q | xargs -r ctr -n k8s.io images rm --sync;"
             "rm -rf /var/lib/homelab-containerd/{adopted.json,adopting.json,tar-split}"
         )
+        self.collect()
         self.wait(lambda: self.ctr("snapshots list | sed 1d") == "", "no snapshot is left")
 
     def collect(self) -> None:
