@@ -261,7 +261,7 @@ class Adopter:
 
         with self.telling(sentence), concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             for level in sorted(depth):
-                for _ in pool.map(self._commit_one, sorted(depth[level])):
+                for _done in pool.map(self._commit_one, sorted(depth[level])):
                     made += 1
 
     def _commit_one(self, chain: str) -> None:
