@@ -223,38 +223,32 @@ def compare(made: Cluster) -> tuple[int, int]:
     return sum(image["files"] for image in images), sum(image["bytes"] for image in images)
 
 
-def only(made: Cluster, names: list[str], identities: dict[str, str]) -> None:
-    """Leave docker these of our images under a name; the others' layers stay, unnamed."""
-    for name, identity in identities.items():
-        if name in names:
-            made.bash(f"docker tag {identity} {name}")
-        else:
-            made.bash(f"docker rmi {name} > /dev/null 2>&1 || true")
+def build(made: Cluster, name: str, megabytes: float, members: int) -> None:
+    say(f"building {3 * members} images with layers of {megabytes:g} MB")
+    made.inside(*("python3", "-", name, str(megabytes), str(members)), stdin=GENERATOR)
 
 
-def growth(made: Cluster, members: int) -> dict[str, Figures]:
-    """The same layers under few and under many images, and few bytes to a layer and many."""
-    identities = {
-        name: made.bash(f"docker image inspect {name} -f '{{{{.Id}}}}'").strip()
-        for kind in ("bench", "small")
-        for family in range(3)
-        for name in (f"{kind}{family}:{member}" for member in range(members))
-    }
-    tops = [name for name in identities if name.endswith(f":{members - 1}")]
-    sets = {
-        "few images": [name for name in tops if name.startswith("bench")],
-        "many images": [name for name in identities if name.startswith("bench")],
-        "small layers": [name for name in identities if name.startswith("small")],
-    }
+def growth(made: Cluster, members: int, megabytes: float) -> dict[str, Figures]:
+    """The same layers under many images and under few, and many bytes to a layer and few."""
+
+    def remove(numbers: range) -> None:
+        made.bash(
+            "docker rmi "
+            + " ".join(f"bench{family}:{number}" for family in range(3) for number in numbers)
+        )
+
     found = {}
-    for label, names in sets.items():
-        only(made, names, identities)
+    for label in ("many images", "few images", "small layers"):
+        if label == "few images":
+            remove(range(members - 1))  # the last is built on them, so their layers stay
+        if label == "small layers":
+            remove(range(members - 1, members))
+            build(made, "bench", megabytes / 10, members)
         read = cat(made)
-        found[label] = {"images": len(names), "bytes": read["bytes"], "cat": read["seconds"]}
+        found[label] = {"bytes": read["bytes"], "layers": read["layers"], "cat": read["seconds"]}
         for way in WAYS:
             found[label][way] = carry(made, way)["seconds"]
-        say(f"{label}: " + ", ".join(f"{k} {v:.1f}" for k, v in found[label].items()))
-    only(made, list(identities), identities)
+        say(f"{label}: " + ", ".join(f"{key} {value:.1f}" for key, value in found[label].items()))
     return found
 
 
@@ -266,9 +260,7 @@ def line(label: str, values: list[float], unit: float = 1, digits: int = 1) -> s
 
 def measure(arguments: argparse.Namespace) -> None:
     with cluster("bench-carry") as made:
-        say(f"building {3 * arguments.members} images with layers of {arguments.megabytes} MB")
-        for name, size in (("bench", arguments.megabytes), ("small", arguments.megabytes / 10)):
-            made.inside(*("python3", "-", name, str(size), str(arguments.members)), stdin=GENERATOR)
+        build(made, "bench", arguments.megabytes, arguments.members)
         play(made, PREPARE)
         figures: dict[str, list[Figures]] = {way: [] for way in ("cat", *WAYS)}
         for number in range(1, arguments.rounds + 1):
@@ -281,7 +273,7 @@ def measure(arguments: argparse.Namespace) -> None:
                     say(f"compared: {files} files, {size / 1e6:.0f} MB, all the same")
             told = ", ".join(f"{way} {figures[way][-1]['seconds']:.2f} s" for way in figures)
             say(f"round {number}: {told} ({load:.0%} busy before)")
-        grown = growth(made, arguments.members) if arguments.growth else {}
+        grown = growth(made, arguments.members, arguments.megabytes) if arguments.growth else {}
         versions = made.versions()
         count = len(made.bash("docker image ls -q --no-trunc | sort -u").split())
 
