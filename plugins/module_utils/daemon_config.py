@@ -12,6 +12,7 @@ daemon_keys.py, the rules of registries are in registries.py.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import math
 import re
@@ -44,6 +45,10 @@ RUNC = "io.containerd.runc.v2"
 #: moby's builtin names for runc; the second was dropped in 23.
 RUNC_NAMES = ("runc", RUNC, "io.containerd.runtime.v1.linux")
 
+#: Where the role containerd writes scripts that give a runtime its arguments.
+SCRIPTS = "/usr/local/lib/homelab-containerd/runtimes"
+
+_RUNTIME = ("path", "runtimeArgs", "runtimeType", "options")
 _PROXIES = {"http-proxy": "HTTP_PROXY", "https-proxy": "HTTPS_PROXY", "no-proxy": "NO_PROXY"}
 _TYPES = {
     "bool": "true or false",
@@ -299,6 +304,7 @@ def translate(
       containerd   for containerd_config.merge_settings: "runtimes" {name: {"runtime_type",
                    "options"}}, "default_runtime_name", "max_concurrent_downloads",
                    "enable_selinux"; what was not said is not there
+      scripts      path to text: programs that those runtimes need, executable by root
       kubelet      "containerLogMaxSize" (a Kubernetes quantity), "containerLogMaxFiles"
       environment  HTTP_PROXY, HTTPS_PROXY, NO_PROXY, as docker has them (with credentials)
       buildkit     "registries" (with tls_dir where there are certificates), "gc" {"max_used_space"}
@@ -346,6 +352,7 @@ class _Translation:
         self.kubelet: t.Dict[str, t.Any] = {}
         self.environment: t.Dict[str, str] = {}
         self.gc: t.Dict[str, str] = {}
+        self.scripts: t.Dict[str, str] = {}
         self.tls_dirs: t.List[str] = []
         # What one key has to know of another.
         self.log_driver = "json-file"
@@ -381,6 +388,7 @@ class _Translation:
             "registries": found,
             "unmatched": self.unmatched,
             "containerd": self.containerd,
+            "scripts": self.scripts,
             "kubelet": self.kubelet,
             "environment": self.environment,
             "buildkit": buildkit,
@@ -544,7 +552,7 @@ class _Translation:
                 self.problem(
                     key,
                     "dockerd wants a string here (%s), and refuses the file"
-                    % json.dumps(str(item)),
+                    % json.dumps(json.dumps(item)),
                 )
                 item = json.dumps(item)
             if self.log_driver not in FILE_LOG_DRIVERS:
@@ -704,11 +712,23 @@ class _Translation:
 
     def _runtimes(self, row: Key, value: t.Dict[str, t.Any], origin: str) -> None:
         for name, item in value.items():
-            key = "runtimes." + str(name)
-            runtime, text, wrong = _runtime(str(name), item)
+            key = "runtimes." + name
+            runtime, text, wrong = _runtime(name, item)
             if runtime:
-                self.containerd.setdefault("runtimes", {})[str(name)] = runtime
+                self.containerd.setdefault("runtimes", {})[name] = runtime
                 self.add(key, item, origin, TRANSLATED, row.text, row.to)
+                if item.get("runtimeArgs"):
+                    script = _script(item["path"], item["runtimeArgs"])
+                    self.scripts[_script_path(name)] = str(script)
+                for option in sorted(set(item) - set(_RUNTIME)):
+                    self.add(
+                        key + "." + option,
+                        item[option],
+                        origin,
+                        UNKNOWN,
+                        "dockerd ignores it: a runtime has %s" % ", ".join(_RUNTIME),
+                        remedy="Correct or remove it; it is not carried over.",
+                    )
             elif wrong:
                 self.wrong(key, item, origin, text)
             else:
@@ -928,9 +948,12 @@ def _runtime(name: str, value: t.Any) -> t.Tuple[t.Optional[t.Dict[str, t.Any]],
     if path:
         if options:
             return None, "options belong to a runtimeType, not to a path", True
-        if arguments:
-            return None, "containerd cannot give a runtime arguments (runtimeArgs)", False
-        return {"runtime_type": RUNC, "options": {"BinaryName": path}}, "", False
+        if not isinstance(arguments, list) or not all(isinstance(a, str) for a in arguments):
+            return None, "runtimeArgs is a list of strings", True
+        if arguments and _script(path, arguments) is None:
+            return None, "its runtimeArgs hold what a shell would not take as it is", False
+        name = _script_path(name) if arguments else path
+        return {"runtime_type": RUNC, "options": {"BinaryName": name}}, "", False
     if arguments:
         return None, "runtimeArgs belong to a path, not to a runtimeType", True
     runtime: t.Dict[str, t.Any] = {"runtime_type": kind}
@@ -939,6 +962,21 @@ def _runtime(name: str, value: t.Any) -> t.Tuple[t.Optional[t.Dict[str, t.Any]],
             return None, "its options hold null, which no shim can be told", True
         runtime["options"] = options
     return runtime, "", False
+
+
+def _script_path(name: str) -> str:
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "-", name)
+    if plain != name or name.startswith("."):
+        plain += "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
+    return "%s/%s" % (SCRIPTS, plain)
+
+
+def _script(path: str, arguments: t.Sequence[str]) -> t.Optional[str]:
+    """What gives a runtime its arguments; docker writes the same (wrapRuntime): no shim can."""
+    words = [path, *arguments]
+    if not all(re.fullmatch(r"[A-Za-z0-9_@%+=:,./ -]+", word) for word in words):
+        return None
+    return '#!/bin/sh\n# Ansible managed\nexec %s "$@"\n' % " ".join(words)
 
 
 def _toml(value: t.Any) -> bool:

@@ -12,6 +12,7 @@ containerd docs/hosts.md.
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 import typing as t
 
@@ -128,28 +129,23 @@ def certificates(directory: str, files: t.Iterable[str]) -> Registries:
     }
 
 
-def _host(
-    url: str,
-    capabilities: t.Sequence[str],
-    skip_verify: bool,
-    tls: t.Optional[Registries] = None,
-) -> t.List[str]:
+def _host(url: str, capabilities: t.Sequence[str], tls: Registries) -> t.List[str]:
     lines = [
         '[host."%s"]' % url,
         "  capabilities = %s" % _array(capabilities),
     ]
-    if skip_verify:
-        # docker reads no certificates for a registry that it does not verify.
-        return lines + ["  skip_verify = true"]
-    if tls and tls.get("ca"):
+    if tls.get("skip_verify"):
+        lines.append("  skip_verify = true")
+    if tls.get("ca"):
         lines.append("  ca = %s" % _array(tls["ca"]))
-    if tls and tls.get("client"):
+    if tls.get("client"):
         lines.append("  client = [%s]" % ", ".join(_array(pair) for pair in tls["client"]))
     return lines
 
 
 def _array(values: t.Iterable[str]) -> str:
-    return "[%s]" % ", ".join('"%s"' % value for value in values)
+    # JSON's strings are TOML's, but for DEL, which no path of a certificate has.
+    return "[%s]" % ", ".join(json.dumps(value) for value in values)
 
 
 def hosts_toml(
@@ -159,28 +155,31 @@ def hosts_toml(
 ) -> str:
     """The hosts.toml of one registry.
 
+    registry: {"host": "name[:port]" or "_default" for all that have no file of their own,
+    "insecure", "mirrors", "tls"}, where tls and certs are "name[:port]" to {"skip_verify", "ca",
+    "client"} (certificates() makes the latter two).
+
     docker tries an insecure registry over https without verification first and over plain http
     then; containerd tries hosts in the order they are written, and ``server`` last. A mirror
-    that is itself one of insecure_hosts ("name[:port]") is treated the same; one with
-    certificates (certs: name[:port] to what certificates() returns) uses them, since containerd
-    looks for them under the registry's name and docker under the mirror's.
+    that is itself one of insecure_hosts ("name[:port]") is treated the same. docker looks for
+    certificates under the mirror's name, and containerd under the registry's, so they are named
+    here; docker reads none for what it does not verify.
     """
     host = registry["host"]
+    tls = dict(certs or {}, **(registry.get("tls") or {}))
     lines: t.List[str] = []
     everything = ["pull", "resolve", "push"]
+    server = DOCKER_HUB_SERVER if host == DOCKER_HUB else "https://" + host
     if registry.get("insecure"):
         server = "http://" + host
-        lines += _host("https://" + host, everything, True)
-    else:
-        server = DOCKER_HUB_SERVER if host == DOCKER_HUB else "https://" + host
+        lines += _host("https://" + host, everything, {"skip_verify": True})
     for mirror in registry.get("mirrors") or []:
         name = mirror.split("://", 1)[-1].split("/", 1)[0]
         https = mirror.startswith("https:")
-        lax = https and name in insecure_hosts
-        tls = (certs or {}).get(name) if https else None
-        lines += _host(mirror, ["pull", "resolve"], lax, tls)
-    own = (certs or {}).get(host)
-    if own and not registry.get("insecure"):
+        said = {"skip_verify": True} if name in insecure_hosts else tls.get(name, {})
+        lines += _host(mirror, ["pull", "resolve"], said if https else {})
+    if tls.get(host) and not registry.get("insecure"):
         # A directory with a hosts.toml is not read for certificates any more.
-        lines += _host(server, everything, False, own)
-    return "\n".join(['server = "%s"' % server, ""] + lines) + "\n"
+        lines += _host(server, everything, tls[host])
+    first = [] if host == "_default" else ['server = "%s"' % server, ""]
+    return "\n".join(first + lines) + "\n"

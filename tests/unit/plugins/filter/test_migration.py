@@ -63,7 +63,43 @@ def test_a_second_time_changes_nothing(recorded, containerd):
 
 def test_what_cannot_be_merged_fails_with_its_reason():
     with pytest.raises(AnsibleFilterError, match="version 1"):
-        containerd_config("[plugins.cri]\nx = 1\n", SETTINGS)
+        containerd_config("[plugins.my-own]\nx = 1\n", SETTINGS)
+
+
+VERSION_1 = """# Mine.
+root = "/data"
+disabled_plugins = ["zfs"]
+
+[plugins]
+  [plugins.cgroups]
+    no_prometheus = false
+  # CRI
+  [plugins.cri]
+    sandbox_image = "k8s.gcr.io/pause:3.1"
+    # faster
+    [plugins.cri.containerd]
+      snapshotter = "overlayfs"
+
+[metrics]
+  address = "127.0.0.1:1338"
+
+[plugins.opt]
+  path = "/opt/containerd"
+"""
+
+
+def test_version_1_keeps_its_comments_and_order():
+    text = containerd_config(VERSION_1, SETTINGS)
+    for line in ("# Mine.", "  # CRI", "    # faster", '      snapshotter = "overlayfs"'):
+        assert line in text.splitlines()
+    value = tomllib.loads(text)
+    assert value["version"] == 2 and value["root"] == "/data"
+    assert value["disabled_plugins"] == ["io.containerd.snapshotter.v1.zfs"]
+    assert value["plugins"]["io.containerd.monitor.v1.cgroups"] == {"no_prometheus": False}
+    assert value["plugins"]["io.containerd.internal.v1.opt"] == {"path": "/opt/containerd"}
+    assert value["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]["snapshotter"] == "overlayfs"
+    assert value["metrics"] == {"address": "127.0.0.1:1338"}
+    assert containerd_config(text, SETTINGS) == text
 
 
 names = st.from_regex(r"[a-z]{1,5}", fullmatch=True).filter(lambda name: name != "version")

@@ -379,7 +379,13 @@ def test_nvidia():
             "translated",
             {"ConfigPath": "/x"},
         ),
-        ({"path": "runsc", "runtimeArgs": ["--debug"]}, "no_equivalent", None),
+        (
+            {"path": "runsc", "runtimeArgs": ["--debug", "--log=/x"]},
+            "translated",
+            {"BinaryName": "/usr/local/lib/homelab-containerd/runtimes/mine"},
+        ),
+        ({"path": "runsc", "runtimeArgs": ["$(reboot)"]}, "no_equivalent", None),
+        ({"path": "runsc", "runtimeArgs": "--debug"}, "unknown", None),
         ({}, "unknown", None),
         ({"path": "x", "runtimeType": "y"}, "unknown", None),
         ({"path": "x", "options": {"a": 1}}, "unknown", None),
@@ -401,6 +407,29 @@ def test_runtimes(runtime, fate, carried):
     else:
         # A default that is not there would stop every pod.
         assert one(found, "default-runtime")["fate"] == "unknown"
+
+
+def test_a_runtimes_arguments_need_a_script():
+    found = translate(
+        {
+            "runtimes": {
+                "runsc": {"path": "/usr/bin/runsc", "runtimeArgs": ["--debug", "--platform=kvm"]},
+                "../x y": {"path": "runsc", "runtimeArgs": ["--a"], "args": []},
+            }
+        }
+    )
+    paths = list(found["scripts"])
+    assert paths[0] == "/usr/local/lib/homelab-containerd/runtimes/runsc"
+    assert re.fullmatch(
+        r"/usr/local/lib/homelab-containerd/runtimes/\.\.-x-y-[0-9a-f]{8}", paths[1]
+    )
+    assert found["scripts"][paths[0]].endswith(
+        '\nexec /usr/bin/runsc --debug --platform=kvm "$@"\n'
+    )
+    runtimes = found["containerd"]["runtimes"]
+    assert [runtime["options"]["BinaryName"] for runtime in runtimes.values()] == paths
+    # dockerd ignores what it does not know of a runtime.
+    assert one(found, "runtimes.../x y.args")["fate"] == "unknown"
 
 
 @pytest.mark.parametrize("name", ["runc", "io.containerd.runc.v2"])

@@ -254,11 +254,11 @@ def test_a_kubelet_config_that_is_not_yaml(facts, text):
     [
         ('disabled_plugins = ["cri"', "not TOML"),
         ("version = 2\nversion = 2\n", "not TOML"),
-        ('[plugins.cri]\nsandbox_image = "x"\n', "version 1"),
-        ('disabled_plugins = ["cri", "aufs"]\n', "aufs"),
+        ("[plugins.my-own]\nx = 1\n", "version 1"),
+        ('disabled_plugins = ["cri", "content"]\n', "content"),
         (
             "version = 2\n"
-            '[plugins."io.containerd.grpc.v1.cri".registry.mirrors."a"]\nendpoint = []\n',
+            '[plugins."io.containerd.grpc.v1.cri".registry.mirrors.a]\nendpoint = ["ftp://a"]\n',
             "hosts.toml",
         ),
     ],
