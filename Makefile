@@ -75,6 +75,14 @@ sanity: setup ## ansible-test sanity
 lab: setup ## build what the throwaway cluster is made of
 	$(call stage,lab build,$(LAB) build)
 
+.PHONY: configs configs-all
+configs: setup lab ## the node's containerd reads what the translation writes
+	$(call stage,containerd configs,pytest -q tests/containerd)
+
+configs-all: setup lab ## so do containerd 1.7 and 2
+	$(call stage,lab build containerd-versions,$(LAB) build containerd-versions)
+	$(call stage,containerd configs,pytest -q tests/containerd --containerds=all)
+
 .PHONY: molecule
 molecule: setup lab ## the scenarios on real nodes
 	$(call stage,molecule default,molecule test -s default)
@@ -83,10 +91,11 @@ molecule: setup lab ## the scenarios on real nodes
 	$(call stage,molecule assess,molecule test -s assess)
 
 .PHONY: test
-test: lint unit browser sanity molecule ## everything that fits in an hour
+test: lint unit browser sanity configs molecule ## everything that fits in an hour
 
 .PHONY: test-all
 test-all: test ## all of it
+	$(MAKE) configs-all
 	$(call stage,molecule crash,molecule test -s crash)
 	$(call stage,molecule containerd2,molecule test -s containerd2)
 	$(call stage,molecule workers,molecule test -s workers)

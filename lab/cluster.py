@@ -176,7 +176,7 @@ class Cluster:
         elif not self.running(self.services):
             run("docker", "start", self.services)
         run("docker", "exec", self.services, "mkdir", "-p", "/srv/mirror")
-        for stage in (plan.mirror, plan.mirror_old, plan.containerd):
+        for stage in (plan.mirror, plan.mirror_old, *plan.containerds.values()):
             if stage.ready():
                 run("docker", "cp", f"{stage.path}/.", f"{self.services}:/srv/mirror/")
 

@@ -22,7 +22,7 @@ def main() -> int:
     verb.add_argument(
         "what",
         nargs="?",
-        choices=["containerd", "buildkit-old", "machine"],
+        choices=["containerd", "containerd-versions", "buildkit-old", "machine"],
         help="a part that is only for a test",
     )
     verb = verbs.add_parser("up", help="bring up a cluster and wait until all its pods are ready")

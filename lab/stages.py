@@ -51,6 +51,7 @@ KUBERNETES = "v1.23.17"  # the last minor with dockershim
 BUILDKIT = "v0.34.2"
 BUILDKIT_OLD = "v0.16.0"  # the last minor that bounds its cache with keepBytes
 CONTAINERD = "2.4.2"
+CONTAINERD_1_7 = "1.7.35"
 COREDNS = "v1.8.6"  # coredns, etcd and pause: the tags that this kubeadm asks for
 ETCD = "3.5.6-0"
 PAUSE = "3.6"
@@ -300,21 +301,20 @@ def make_buildkit(target: Path, module: str, version: str) -> None:
         )
 
 
-def make_containerd(target: Path) -> None:
+def make_containerd(target: Path, module: str, package: str, version: str) -> None:
     """A release tarball of a newer containerd, for the tests that install one."""
-    package = "github.com/containerd/containerd/v2"
-    flags = f"-s -w -X {package}/version.Version=v{CONTAINERD}"
+    flags = f"-s -w -X {package}/version.Version=v{version}"
     content = {}
     for binary in ("containerd", "ctr", "containerd-shim-runc-v2"):
         go(
             modern_go(),
-            "containerd",
+            module,
             *("build", "-tags", "osusergo,netgo,static_build,no_btrfs", "-ldflags", flags),
             *("-o", str(target / binary), f"{package}/cmd/{binary}"),
         )
         content[f"bin/{binary}"] = (target / binary).read_bytes()
         (target / binary).unlink()
-    write_tarball(target / f"containerd-{CONTAINERD}-linux-{ARCH}.tar.gz", content)
+    write_tarball(target / f"containerd-{version}-linux-{ARCH}.tar.gz", content)
 
 
 # --- packages and images --------------------------------------------------------------------
@@ -617,12 +617,21 @@ class Plan:
             lambda target: make_buildkit(target, "buildkit-old", BUILDKIT_OLD),
             [go_code, files("go/buildkit-old"), BUILDKIT_OLD, source(make_buildkit)],
         )
-        self.containerd = Stage(
-            "containerd",
-            110,
-            make_containerd,
-            [go_code, files("go/containerd"), CONTAINERD, source(make_containerd, write_tarball)],
-        )
+        self.containerds = {
+            version: Stage(
+                module,
+                110,
+                lambda target, module=module, package=package, version=version: make_containerd(  # type: ignore[misc]
+                    target, module, package, version
+                ),
+                [go_code, files(f"go/{module}"), version, source(make_containerd, write_tarball)],
+            )
+            for module, package, version in (
+                ("containerd-1.7", "github.com/containerd/containerd", CONTAINERD_1_7),
+                ("containerd", "github.com/containerd/containerd/v2", CONTAINERD),
+            )
+        }
+        self.containerd = self.containerds[CONTAINERD]
         self.rootfs = Stage("rootfs", 55, make_rootfs, [suite, *NODE_PACKAGES, source(make_rootfs)])
         self.userland = Stage(
             "userland", 15, make_userland, [suite, *USERLAND_PACKAGES, source(make_userland)]
@@ -712,6 +721,7 @@ class Plan:
         runc = self.binaries["runc-wrapper"]
         return {
             "containerd": [self.containerd],
+            "containerd-versions": [*self.containerds.values()],
             "buildkit-old": [self.old_go, runc, self.buildkit_old, self.rootfs, self.mirror_old],
             "machine": [
                 *(self.old_go, runc, self.buildkit, self.rootfs, self.userland, self.mirror),
@@ -731,7 +741,8 @@ def build(only: str = "") -> Plan:
     if not missing:
         say(f"build: nothing to do, all {len(wanted)} stages are in {LAB}")
         return plan
-    if any(stage in missing for stage in (plan.buildkit, plan.buildkit_old, plan.containerd)):
+    modern = (plan.buildkit, plan.buildkit_old, *plan.containerds.values())
+    if any(stage in missing for stage in modern):
         modern_go()  # say so now, not after ten minutes
     debian = (plan.old_go, plan.rootfs, plan.bare_rootfs, plan.userland)
     if any(stage in missing for stage in debian):

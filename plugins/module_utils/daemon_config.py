@@ -738,8 +738,8 @@ class _Translation:
                     origin,
                     NO_EQUIVALENT,
                     text,
-                    remedy="Write a script that calls the runtime with them, and name it as "
-                    "BinaryName of a runtime in containerd_config_overrides.",
+                    remedy="Set it by hand through containerd_config_overrides, with a script of "
+                    "yours as its BinaryName where it needs arguments.",
                 )
 
     def _default_runtime(self, row: Key, value: str, origin: str) -> None:
@@ -933,8 +933,9 @@ def _runtime(name: str, value: t.Any) -> t.Tuple[t.Optional[t.Dict[str, t.Any]],
     """
     if name == "runc":
         return None, "the name runc is docker's own", True
-    if not name or name != shown(name):
-        return None, "its name has characters that no runtime's name has", True
+    if not name or name != shown(name) or re.search(r"[\"\\]", name):
+        # containerd 1.x cannot read such a key, however it is quoted (go-toml v1).
+        return None, "its name has characters that containerd cannot read", False
     if not isinstance(value, dict):
         return None, "an object is expected, found " + _json_type(value), True
     path, kind = value.get("path") or "", value.get("runtimeType") or ""
@@ -959,7 +960,7 @@ def _runtime(name: str, value: t.Any) -> t.Tuple[t.Optional[t.Dict[str, t.Any]],
     runtime: t.Dict[str, t.Any] = {"runtime_type": kind}
     if options:
         if not _toml(options):
-            return None, "its options hold null, which no shim can be told", True
+            return None, "its options hold what TOML or containerd cannot say", False
         runtime["options"] = options
     return runtime, "", False
 
@@ -980,9 +981,11 @@ def _script(path: str, arguments: t.Sequence[str]) -> t.Optional[str]:
 
 
 def _toml(value: t.Any) -> bool:
-    """Whether TOML can say it."""
+    """Whether TOML can say it, in keys that every containerd reads."""
     if isinstance(value, dict):
-        return all(_toml(item) for item in value.values())
+        return all(re.fullmatch("[A-Za-z0-9_-]+", key) for key in value) and all(
+            _toml(item) for item in value.values()
+        )
     if isinstance(value, list):
         return all(_toml(item) for item in value)
     if isinstance(value, int) and not isinstance(value, bool):
