@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 import yaml
@@ -20,6 +21,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils import plan as 
 from ansible_collections.homelab.containerd.plugins.module_utils.containerd_config import (
     merge_settings,
     problem,
+    registries_of,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils.findings import describe
 
@@ -32,6 +34,7 @@ else:
     TOMLKIT_ERROR = None
 
 
+KUBELET_HEADER = "# Ansible managed: homelab.containerd added these keys, and keeps the others."
 HEADER = "# Ansible managed: homelab.containerd sets the CRI keys here and keeps the others."
 
 
@@ -85,6 +88,25 @@ def containerd_config(existing: str, settings: dict[str, t.Any]) -> str:
     return text if text.startswith(HEADER) else HEADER + "\n" + text
 
 
+def containerd_registries(existing: str) -> list[dict[str, t.Any]]:
+    """The registries of a config.toml's CRI, which containerd_config takes out of it."""
+    _need_tomlkit()
+    document = tomlkit.parse(existing or "").unwrap()
+    return [] if problem(document) else registries_of(document)
+
+
+def docker_certificates(paths: list[str]) -> dict[str, t.Any]:
+    """Files below /etc/docker/certs.d by their registry: module_utils/registries.py."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        directory, _slash, name = path.rpartition("/")
+        found.setdefault(directory, []).append(name)
+    return {
+        directory.rpartition("/")[2]: registries.certificates(directory, names)
+        for directory, names in found.items()
+    }
+
+
 def _config_version(containerd: str) -> int:
     version = version_rules.parse_version(containerd)
     if version is None:
@@ -92,14 +114,50 @@ def _config_version(containerd: str) -> int:
     return version_rules.config_version(version)
 
 
+def kubelet_config(text: str, settings: dict[str, t.Any], flags: t.Iterable[str] = ()) -> str:
+    """The kubelet's config.yaml with keys at its end that neither it nor a flag says already.
+
+    A flag overrides the file, and is called containerLogMaxSize as container-log-max-size.
+    """
+    try:
+        config = yaml.safe_load(text or "")
+        if not isinstance(config, dict):
+            raise yaml.YAMLError("a mapping is expected")
+    except yaml.YAMLError as exc:
+        raise AnsibleFilterError("the kubelet's configuration: %s" % exc) from exc
+    missing = {
+        key: value
+        for key, value in settings.items()
+        if key not in config and re.sub("[A-Z]", lambda m: "-" + m[0].lower(), key) not in flags
+    }
+    if not missing:
+        return text
+    # Plain types: yaml knows none of Ansible's.
+    added = (
+        KUBELET_HEADER
+        + "\n"
+        + yaml.safe_dump({str(k): v if isinstance(v, int) else str(v) for k, v in missing.items()})
+    )
+    longer = text.rstrip("\n") + "\n" + added
+    try:
+        whole = yaml.safe_load(longer)
+    except yaml.YAMLError:
+        whole = None
+    # In braces, or with an end of its own: then it is written anew.
+    return longer if whole == {**config, **missing} else yaml.safe_dump(config) + added
+
+
 def kubelet_configmaps_out_of_step(
-    configmaps: list[dict[str, t.Any]], kubelet: dict[str, t.Any]
+    configmaps: list[dict[str, t.Any]], kubelet: dict[str, t.Any], keys: t.Iterable[str] = ()
 ) -> list[dict[str, str]]:
-    """kubeadm's kubelet ConfigMaps with another cgroupDriver than the node: {"name", "text"}."""
+    """kubeadm's kubelet ConfigMaps that lack what the node has: {"name", "text"} to set.
+
+    The cgroup driver has to be the same; of keys those are added that the ConfigMap lacks.
+    """
     config = yaml.safe_load(kubelet["config_text"] or "") or {}
     driver = config.get("cgroupDriver")
     version = version_rules.parse_version(kubelet["version"])
-    if not driver or not version:
+    if not version:
         return []
     # 1.23 writes the versioned one, and reads the other where its feature gate says so.
     names = ("kubelet-config", version_rules.kubeadm(version)["configmap"])
@@ -108,9 +166,11 @@ def kubelet_configmaps_out_of_step(
         text = (configmap.get("data") or {}).get("kubelet")
         if configmap["metadata"]["name"] not in names or not text:
             continue
-        wanted = yaml.safe_load(text)
-        if wanted.get("cgroupDriver") != driver:
+        before = yaml.safe_load(text)
+        wanted = dict({key: config[key] for key in keys if key in config}, **before)
+        if driver:
             wanted["cgroupDriver"] = driver
+        if wanted != before:
             found.append({"name": configmap["metadata"]["name"], "text": yaml.safe_dump(wanted)})
     return found
 
@@ -146,6 +206,9 @@ class FilterModule:
             "containerd_config": containerd_config,
             "containerd_config_version": _config_version,
             "before_snapshot": cluster.before_snapshot,
+            "containerd_registries": containerd_registries,
+            "docker_certificates": docker_certificates,
+            "kubelet_config": kubelet_config,
             "kubelet_configmaps_out_of_step": kubelet_configmaps_out_of_step,
             "hosts_toml": registries.hosts_toml,
             "translate_daemon_json": translate_daemon_json,

@@ -304,7 +304,8 @@ def translate(
       containerd   for containerd_config.merge_settings: "runtimes" {name: {"runtime_type",
                    "options"}}, "default_runtime_name", "max_concurrent_downloads",
                    "enable_selinux"; what was not said is not there
-      scripts      path to text: programs that those runtimes need, executable by root
+      scripts      path to command: scripts that those runtimes need, to exec it with their own
+                   arguments after its
       kubelet      "containerLogMaxSize" (a Kubernetes quantity), "containerLogMaxFiles"
       environment  HTTP_PROXY, HTTPS_PROXY, NO_PROXY, as docker has them (with credentials)
       buildkit     "registries" (with tls_dir where there are certificates), "gc" {"max_used_space"}
@@ -973,11 +974,11 @@ def _script_path(name: str) -> str:
 
 
 def _script(path: str, arguments: t.Sequence[str]) -> t.Optional[str]:
-    """What gives a runtime its arguments; docker writes the same (wrapRuntime): no shim can."""
+    """What a script runs to give a runtime its arguments (moby's wrapRuntime): no shim can."""
     words = [path, *arguments]
     if not all(re.fullmatch(r"[A-Za-z0-9_@%+=:,./ -]+", word) for word in words):
         return None
-    return '#!/bin/sh\n# Ansible managed\nexec %s "$@"\n' % " ".join(words)
+    return " ".join(words)
 
 
 def _toml(value: t.Any) -> bool:

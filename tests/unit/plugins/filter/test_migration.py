@@ -14,8 +14,12 @@ from ansible_collections.homelab.containerd.plugins.filter.migration import (
     HEADER,
     FilterModule,
     containerd_config,
+    containerd_registries,
+    docker_certificates,
+    kubelet_config,
     kubelet_configmaps_out_of_step,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils.registries import hosts_toml
 from hypothesis import given
 from hypothesis import strategies as st
 from support import ROOT, SETTINGS
@@ -153,6 +157,72 @@ def test_only_the_clusters_own_configmap_counts(recorded, name, version, changed
     assert bool(found) is changed
 
 
+LIMITS = {"containerLogMaxSize": "10M", "containerLogMaxFiles": 3}
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", "...\n"])
+def test_log_limits_go_to_the_end_of_the_kubelets_file(recorded, end):
+    text = "# mine\n" + recorded("kubernetes-1.23.17/kubelet-config.yaml").rstrip("\n") + "\n" + end
+    after = kubelet_config(text, LIMITS)
+    assert yaml.safe_load(after) == {**yaml.safe_load(text), **LIMITS}
+    assert "...\n" in end or after.startswith(text.rstrip("\n"))
+    assert kubelet_config(after, LIMITS) == after
+
+
+def test_the_owners_log_limits_stay():
+    text = "containerLogMaxSize: 5Mi\n"
+    assert kubelet_config(text, LIMITS, ["container-log-max-files"]) == text
+    after = yaml.safe_load(kubelet_config(text, LIMITS))
+    assert after == {"containerLogMaxSize": "5Mi", "containerLogMaxFiles": 3}
+    assert yaml.safe_load(kubelet_config("{a: 1}", LIMITS)) == {"a": 1, **LIMITS}
+
+
+@pytest.mark.parametrize("text", ["", "- a", "a: ["])
+def test_a_kubelet_file_that_is_none(text):
+    with pytest.raises(AnsibleFilterError, match="kubelet"):
+        kubelet_config(text, LIMITS)
+
+
+def test_log_limits_go_into_a_configmap_that_has_none(recorded):
+    configmaps = recorded("kubernetes-1.23.17/configmaps.json")["items"]
+    with_limits = kubelet(recorded)
+    with_limits["config_text"] += "containerLogMaxSize: 10M\ncontainerLogMaxFiles: 3\n"
+    assert kubelet_configmaps_out_of_step(configmaps, with_limits) == []
+    (found,) = kubelet_configmaps_out_of_step(configmaps, with_limits, list(LIMITS))
+    assert LIMITS.items() <= yaml.safe_load(found["text"]).items()
+    entry = next(c for c in configmaps if c["metadata"]["name"] == found["name"])
+    entry["data"]["kubelet"] += "containerLogMaxSize: 5Mi\n"
+    (found,) = kubelet_configmaps_out_of_step(configmaps, with_limits, list(LIMITS))
+    assert yaml.safe_load(found["text"])["containerLogMaxSize"] == "5Mi"
+
+
+def test_registries_of_a_config_that_cannot_be_merged_are_none():
+    assert containerd_registries("") == []
+    assert containerd_registries("[plugins.my-own]\nx = 1\n") == []
+    text = '[plugins.cri.registry.mirrors."a:5000"]\nendpoint = ["http://a:5000"]\n'
+    (found,) = containerd_registries(text)
+    assert hosts_toml(found).startswith('server = "https://a:5000"\n\n[host."http://a:5000"]')
+
+
+def test_dockers_certificates_by_registry():
+    directory = "/etc/docker/certs.d/nas:5000/"
+    found = docker_certificates(
+        [directory + name for name in ("c.cert", "c.key", "x.crt", "y.cert")]
+    )
+    assert found == {
+        "nas:5000": {
+            "ca": [directory + "x.crt"],
+            "client": [[directory + "c.cert", directory + "c.key"]],
+        }
+    }
+    mirror = {"host": "docker.io", "insecure": False, "mirrors": ["https://nas:5000/hub"]}
+    host = tomllib.loads(hosts_toml(mirror, [], found))["host"]["https://nas:5000/hub"]
+    assert host["ca"] == [directory + "x.crt"] and host["client"] == found["nas:5000"]["client"]
+    # docker reads no certificates of what it does not verify.
+    host = tomllib.loads(hosts_toml(mirror, ["nas:5000"], found))["host"]["https://nas:5000/hub"]
+    assert host == {"capabilities": ["pull", "resolve"], "skip_verify": True}
+
+
 def test_a_node_without_a_driver_in_its_file_changes_no_configmap(recorded):
     configmap = {
         "metadata": {"name": "kubelet-config-1.23"},
@@ -172,9 +242,8 @@ def test_the_filters_that_roles_use_exist():
                 for part in path.read_text().split("homelab.containerd.")[1:]:
                     used.add(part)
     available = FilterModule().filters()
-    for_people = {"translate_daemon_json"}
-    assert {name for name in available if any(part.startswith(name) for part in used)} == (
-        set(available) - for_people
+    assert {name for name in available if any(part.startswith(name) for part in used)} == set(
+        available
     )
     version = available["containerd_config_version"]
     assert version("2.4.2") == 4

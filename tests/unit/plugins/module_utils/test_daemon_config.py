@@ -21,6 +21,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils.daemon_config i
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from support import ROOT
 
 FATES = {"translated", "not_needed", "no_equivalent", "unknown"}
 
@@ -86,6 +87,26 @@ def test_each_row_says_what_has_to_be_said(row):
     assert bool(row.to) == (row.fate == "translated")
     assert not row.remedy or row.remedy.endswith(".")
     assert row.remedy or row.fate != "no_equivalent"
+
+
+def test_the_documentation_has_the_same_table():
+    def cell(row):
+        text = (row.to + ": " if row.to else "") + row.text + "."
+        return (text + (" " + row.remedy if row.remedy else "")).replace("|", "\\|")
+
+    rows = []
+    for row in daemon_keys._TABLE:
+        flag = ("-%s, " % row.short if row.short else "") + "--" + (row.flag or row.name)
+        cells = (
+            "" if row.only == "flag" else "`%s`" % row.name,
+            "" if row.only == "file" else "`%s`" % flag,
+            row.fate.replace("_", " "),
+            cell(row),
+        )
+        rows.append("| %s | %s | %s | %s |" % cells)
+    text = (ROOT / "docs/daemon-json.md").read_text(encoding="utf-8")
+    table = text.split("## The table")[1].split("|---|\n")[1].split("\n\n")[0]
+    assert table.splitlines() == rows, "it has to be:\n" + "\n".join(rows)
 
 
 # --- reading ----------------------------------------------------------------------------------
@@ -424,9 +445,7 @@ def test_a_runtimes_arguments_need_a_script():
     assert re.fullmatch(
         r"/usr/local/lib/homelab-containerd/runtimes/\.\.-x-y-[0-9a-f]{8}", paths[1]
     )
-    assert found["scripts"][paths[0]].endswith(
-        '\nexec /usr/bin/runsc --debug --platform=kvm "$@"\n'
-    )
+    assert found["scripts"][paths[0]] == "/usr/bin/runsc --debug --platform=kvm"
     runtimes = found["containerd"]["runtimes"]
     assert [runtime["options"]["BinaryName"] for runtime in runtimes.values()] == paths
     # dockerd ignores what it does not know of a runtime.
