@@ -99,6 +99,7 @@ test-all: test ## all of it
 	$(call stage,molecule crash,molecule test -s crash)
 	$(call stage,molecule containerd2,molecule test -s containerd2)
 	$(call stage,molecule workers,molecule test -s workers)
+	$(call stage,molecule registries,molecule test -s registries)
 	$(call stage,molecule buildkit,molecule test -s buildkit)
 
 .PHONY: bench bench-look bench-switch bench-images

@@ -35,6 +35,9 @@ else:
 
 
 KUBELET_HEADER = "# Ansible managed: homelab.containerd added these keys, and keeps the others."
+#: The variables of dockerd's environment that it hands on to its downloads (dockerd(8)).
+PROXY = re.compile(r"(?i)(https?|no)_proxy")
+
 HEADER = "# Ansible managed: homelab.containerd sets the CRI keys here and keeps the others."
 
 
@@ -179,10 +182,18 @@ def translate_daemon_json(
     daemon_json: t.Any,
     flags: t.Any = (),
     certs_d: dict[str, t.Any] | None = None,
-    environment: dict[str, str] | None = None,
+    environment: dict[str, str] | str | None = None,
     path: str = daemon_config.DAEMON_JSON,
 ) -> dict[str, t.Any]:
-    """What becomes of docker's configuration: module_utils/daemon_config.py, from its text."""
+    """What becomes of docker's configuration: module_utils/daemon_config.py, from its text.
+
+    flags and environment may also be texts as /proc/PID/cmdline and /proc/PID/environ have them.
+    """
+    if isinstance(flags, str):
+        flags = [word for word in flags.split("\0") if word]
+    if isinstance(environment, str):
+        words = [word.partition("=") for word in environment.split("\0")]
+        environment = {name: found for name, _equals, found in words if PROXY.fullmatch(name)}
     value, error = daemon_json, None
     duplicates: list[str] = []
     if isinstance(daemon_json, str):

@@ -101,6 +101,9 @@ FILES_LIMIT = 4000
 #: Units that are docker's own, or name it only to come after it.
 OWN_UNITS = frozenset(["docker.service", "docker.socket", "containerd.service", "kubelet.service"])
 
+#: What brings images back from docker (role carry_images).
+OWN_SCRIPT = "/usr/local/sbin/homelab-protect-images"
+
 Found = t.Dict[str, t.Any]
 
 
@@ -148,7 +151,7 @@ def _calls_in(paths: t.Iterable[str], kind: str, scripts_only: bool = False) -> 
     found = []
     for path in paths:
         text = small_text(path)
-        if text is None or "docker" not in text:
+        if text is None or "docker" not in text or path.endswith(OWN_SCRIPT):
             continue
         if scripts_only and not text.startswith("#!") and not path.endswith(".sh"):
             continue
@@ -304,7 +307,8 @@ def connected_processes(sockets: t.Sequence[str]) -> t.List[Found]:
     """
     inodes = peers(node.run(["ss", "-xnH"], check=False).stdout, frozenset(sockets))
     found = {}
-    for pid in set(owners(inodes).values()):
+    # Whoever looks may be asking docker just now.
+    for pid in set(owners(inodes).values()) - {os.getpid()}:
         name = (node.read_text("/proc/%d/comm" % pid) or "").strip()
         cgroup = node.read_text("/proc/%d/cgroup" % pid) or ""
         if name and name not in ("kubelet", "dockerd"):

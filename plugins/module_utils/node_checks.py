@@ -42,6 +42,10 @@ def some(names: t.Iterable[t.Any], limit: int = SHOWN) -> str:
     return ", ".join(listed[:limit]) + (", and %d more" % more if more > 0 else "")
 
 
+def count(number: int, noun: str) -> str:
+    return "%d %s%s" % (number, noun, "" if number == 1 else "s")
+
+
 def check_kubernetes(found: Findings, facts: Facts, unfinished: bool) -> None:
     kubelet = facts["kubelet"]
     if not facts["os"]["systemd"]:
@@ -374,9 +378,9 @@ def warn_images(found: Findings, facts: Facts) -> None:
     if local and not (facts["containerd"]["pins_images"] and facts["kubelet"]["heeds_pins"]):
         found.add(
             "HC202",
-            "%d images are in no registry, and this kubelet and containerd do not heed pins: the "
-            "kubelet's garbage collection may remove them, and a timer on the node brings them "
-            "back from docker" % len(local),
+            "%s in no registry, and this kubelet and containerd do not heed pins: the kubelet's "
+            "garbage collection may remove unused ones, and a timer on the node brings them back "
+            "from docker" % (count(len(local), "image") + (" is" if len(local) == 1 else " are")),
             "Push them to a registry before docker is retired.",
             key="images",
             value=", ".join(local),
@@ -482,8 +486,8 @@ def warn_own_containers(found: Findings, facts: Facts) -> None:
         shown += sorted(str(entry["name"]) for entry in loose if not entry.get("project"))
         found.add(
             "HC206",
-            "%d containers of your own stay in docker, untouched; Kubernetes does not see them"
-            % len(loose),
+            "%s of your own %s in docker, untouched; Kubernetes does not see them"
+            % (count(len(loose), "container"), "stays" if len(loose) == 1 else "stay"),
             "Make them pods, or keep docker, before docker is retired.",
             key="containers",
             value=some(shown),

@@ -266,10 +266,10 @@ def _steps(
         ),
         _step(
             "prepare",
-            "%s %d images (%.1f MB of layers) %s, as %s"
+            "%s %s (%.1f MB of layers) %s, as %s"
             % (
                 "adopt" if adopts else "stream",
-                len(docker["images"]),
+                node_checks.count(len(docker["images"]), "image"),
                 size / 1e6,
                 "where they lie" if adopts else "from docker to containerd",
                 carry["why"],
@@ -279,15 +279,21 @@ def _steps(
         ),
         _step(
             "switch",
-            "stop %d pods, turn the kubelet to containerd, start them again; back to docker if the "
-            "node is not Ready in time" % len(_running_pods(docker)),
-            SWITCH_CONTROL_PLANE_SECONDS if control_plane else SWITCH_SECONDS + DRAIN_SECONDS,
+            "stop %s, turn the kubelet to containerd, start them again; back to docker if the node "
+            "is not Ready in time" % node_checks.count(len(_running_pods(docker)), "pod"),
+            SWITCH_CONTROL_PLANE_SECONDS if control_plane else SWITCH_SECONDS,
             outage=True,
         ),
     ]
+    if wishes.get("drain", True) and not control_plane:
+        text = "evict the node's pods to other nodes, where there are any that take them"
+        steps.insert(2, _step("switch", text, DRAIN_SECONDS))
     if wishes.get("buildkit", True):
         steps.append(_step("buildkit", "put buildkitd where docker build was", BUILDKIT_SECONDS))
     if wishes.get("verify", True):
         steps.append(_step("verify", "prove that pods, the CRI and builds work", VERIFY_SECONDS))
-    kept = "leave %d containers of your own, and docker itself, as they are" % len(own)
+    kept = "leave %s of your own, and docker itself, as %s" % (
+        node_checks.count(len(own), "container"),
+        "they are" if own else "it is",
+    )
     return steps + [_step("verify", kept, 0.0)]

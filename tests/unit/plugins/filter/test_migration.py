@@ -249,3 +249,14 @@ def test_the_filters_that_roles_use_exist():
     assert version("2.4.2") == 4
     with pytest.raises(AnsibleFilterError, match="newest"):
         version("newest")
+
+
+def test_a_process_as_proc_shows_it():
+    found = FilterModule().filters()["translate_daemon_json"](
+        "{}",
+        "dockerd\0--mtu\x001400\0",
+        {},
+        "PATH=/bin\0HTTPS_PROXY=http://me:x=y@proxy:1\0no_proxy=.lab\0",
+    )
+    assert found["environment"] == {"HTTPS_PROXY": "http://me:x=y@proxy:1", "NO_PROXY": ".lab"}
+    assert "mtu" in [setting["key"] for setting in found["settings"]]

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils import docker_users
@@ -94,6 +95,7 @@ def test_files_that_call_docker(tmp_path):
     write(tmp_path / "etc/cron.daily/prune", "#!/bin/sh\ndocker system prune -f\n")
     write(tmp_path / "etc/crontab", "0 1 * * * root docker run x\n")
     write(tmp_path / "usr/local/bin/ps", "#!/bin/sh\ndocker ps\ndocker ps\n")
+    write(tmp_path / "usr/local/sbin/homelab-protect-images", "#!/bin/sh\ndocker save x\n")
     write(tmp_path / "root/notes.txt", "docker run everything\n")
     write(tmp_path / "home/ann/deploy.sh", "docker push x\n")
     (tmp_path / "home/ann/big.sh").write_bytes(b"#!/bin/sh\ndocker run x\n" + b"x" * 300000)
@@ -181,6 +183,12 @@ def test_who_holds_a_socket(tmp_path):
         (directory / "0").symlink_to("/dev/null")
     (tmp_path / "uptime").write_text("1")
     assert docker_users.owners({"190023"}, str(tmp_path)) == {"190023": 12}
+
+
+def test_who_looks_is_not_found(tmp_path, program, engine):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(engine.path)
+        assert docker_users.connected_processes([engine.path]) == []
 
 
 @pytest.mark.parametrize(

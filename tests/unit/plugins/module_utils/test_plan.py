@@ -51,7 +51,7 @@ def test_the_labs_node(facts):
     ]
     assert "adopt 10 images" in found["steps"][1]["text"]
     assert "stop 11 pods" in found["steps"][2]["text"] and found["steps"][2]["outage"]
-    assert "leave 1 containers of your own" in found["steps"][5]["text"]
+    assert "leave 1 container of your own" in found["steps"][5]["text"]
 
 
 def test_images_of_no_registry_are_named_where_containerd_cannot_pin(facts):
