@@ -28,6 +28,10 @@ MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 NAME_ANNOTATION = "io.containerd.image.name"
 #: Without these a hard link either cannot be made or does not mean what it means here.
 FILE_SYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
+#: Directories are made anew, all else is linked: less than this of the layers' bytes.
+LINKED_SHARE = 0.05
+#: A stream leaves blobs and unpacked layers.
+STREAMED_SHARE = 2.0
 
 
 def storage(info: Facts) -> Facts:

@@ -27,9 +27,6 @@ Facts = t.Dict[str, t.Any]
 PREPARE_SECONDS = 25.0
 STREAM_BYTES_A_SECOND = 38e6
 ADOPT_BYTES_A_SECOND = 180e6
-#: What carrying takes once more of the layers' bytes: a stream leaves blobs and unpacked layers.
-STREAM_SPACE = 2.0
-ADOPT_SPACE = 0.03
 DRAIN_SECONDS = 20.0
 SWITCH_SECONDS = 15.0
 SWITCH_CONTROL_PLANE_SECONDS = 30.0
@@ -94,9 +91,8 @@ def decide(
                 key="carry_images_method",
                 value="adopt",
             )
-        node_checks.check_space(
-            found, facts, int(size * (ADOPT_SPACE if adopts else STREAM_SPACE)), adopts
-        )
+        share = adoption.LINKED_SHARE if adopts else adoption.STREAMED_SHARE
+        node_checks.check_space(found, facts, int(size * share), adopts)
         node_checks.warn_settings(found, translated)
         node_checks.warn_images(found, facts)
     if docker["binary"]:

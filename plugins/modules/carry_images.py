@@ -192,8 +192,6 @@ CHUNK = 1 << 20
 #: A prefix for images that have only a digest for a name; it is gone when the module ends.
 TEMPORARY = "homelab-carry.invalid/image"
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
-#: Directories are made anew, all else is linked: less than this of the layers' bytes.
-LINKED_SHARE = 0.05
 
 
 class Carrier:
@@ -283,9 +281,12 @@ class Carrier:
         """
         docker_root = self.info["DockerRootDir"]
         if method == "adopt":
-            shares = [(self.params["containerd_root"], int(LINKED_SHARE * size) + to_fill)]
+            shares = [(self.params["containerd_root"], int(adoption.LINKED_SHARE * size) + to_fill)]
         else:
-            shares = [(docker_root, size), (self.params["containerd_root"], 2 * size)]
+            shares = [
+                (docker_root, size),
+                (self.params["containerd_root"], int(adoption.STREAMED_SHARE * size)),
+            ]
         needs: t.Dict[int, t.List[t.Any]] = {}
         for path, amount in shares:
             disk = node.disk_facts(path)
