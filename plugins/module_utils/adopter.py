@@ -275,9 +275,9 @@ class Adopter:
                 "containerd keeps its snapshots in %s, not in %s: set carry_images_containerd_root,"
                 " or carry_images_method to stream" % (os.path.dirname(upper), self.snapshots)
             )
-        assert self.view is not None
+        view = t.cast("layer_store.View", self.view)
         # An empty directory may be replaced by a full one, in one step.
-        os.rename(self.view.path(self._staged(chain)), self.view.path(upper))
+        os.rename(view.path(self._staged(chain)), view.path(upper))
         self.places[chain] = upper
         try:
             node.ctr("snapshots", "commit", chain, key)

@@ -53,6 +53,19 @@ def run(
     return done
 
 
+def start(words: t.Sequence[str], env: t.Dict[str, str]) -> subprocess.Popen[str]:
+    """A program whose standard error is to be read line by line while it works."""
+    return subprocess.Popen(
+        list(words),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        env=env,
+    )
+
+
 def read_text(path: str) -> t.Optional[str]:
     """A file's text, or None where there is none to read."""
     return read(path)[0]

@@ -163,7 +163,6 @@ seconds:
 
 import json
 import os
-import subprocess
 import tarfile
 import tempfile
 import threading
@@ -201,15 +200,7 @@ class Builder:
             env[builds.secret_variable(self.options, name)] = value
         command = ["buildctl", "--addr=" + self.options["address"]] + list(words)
         try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                encoding="utf-8",
-                errors="replace",
-                env=env,
-            )
+            process = node.start(command, env)
         except OSError as exc:
             raise node.NodeError(
                 "buildctl cannot be run: %s. The role buildkit installs it." % exc
