@@ -27,6 +27,8 @@ PROGRESS_DIR = "/run/homelab-containerd"
 POLL_SECONDS = 1.0
 #: The job's own record is asked this often, in case it died without a last line.
 STATUS_SECONDS = 15.0
+#: So many looks have to find neither the process nor a word of its end, before it was killed.
+GONE_LOOKS = 3
 #: How long a connection may be away before giving up on it; the job on the node goes on.
 UNREACHABLE_SECONDS = 600.0
 
@@ -85,6 +87,7 @@ class WatchedAction(ActionBase):
         last_status = last_answer = time.monotonic()
         ended = False
         pid = None
+        gone = 0
         while True:
             time.sleep(POLL_SECONDS)
             try:
@@ -94,7 +97,7 @@ class WatchedAction(ActionBase):
                     pid = line.get("pid", pid)
                     if line.get("text"):
                         display.display("    %s  %s" % (host, line["text"]), color="bright blue")
-                if ended or time.monotonic() - last_status > STATUS_SECONDS:
+                if ended or gone or time.monotonic() - last_status > STATUS_SECONDS:
                     last_status = time.monotonic()
                     result = self._status(job, "status", task_vars)
                     if result.get("finished"):
@@ -104,7 +107,10 @@ class WatchedAction(ActionBase):
                             for key, value in result.items()
                             if key not in ("ansible_job_id", "finished", "started", "results_file")
                         }
-                    if not ended and not self._alive(pid, progress):
+                    # It may have ended, well or not, since its job was asked: then the next look
+                    # finds its last line, or the record that is written for it.
+                    gone = 0 if ended or self._alive(pid, progress) else gone + 1
+                    if gone > GONE_LOOKS:
                         return {
                             "failed": True,
                             "msg": "%s: %s was killed on the node before it ended. "

@@ -90,3 +90,19 @@ def test_a_job_that_died_without_a_last_line_is_found(monkeypatch):
     monkeypatch.setattr(watched, "STATUS_SECONDS", 0)
     failed = dict(DONE, failed=True, msg="killed")
     assert watch(Job(["", ""], [{"finished": 0}, failed]))["msg"] == "killed"
+
+
+class DeadJob(Job):
+    def _alive(self, pid, progress):
+        return False
+
+
+def test_a_job_that_ended_between_two_questions_was_not_killed(monkeypatch):
+    monkeypatch.setattr(watched, "STATUS_SECONDS", 0)
+    assert watch(DeadJob(["", END], [{"finished": 0}, DONE])) == {"changed": True}
+
+
+def test_a_job_without_a_process_and_without_an_end_was_killed(monkeypatch):
+    monkeypatch.setattr(watched, "STATUS_SECONDS", 0)
+    result = watch(DeadJob([], [{"finished": 0}] * (watched.GONE_LOOKS + 1)))
+    assert result["failed"] and "was killed on the node" in result["msg"]
