@@ -19,6 +19,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils import (
 )
 from ansible_collections.homelab.containerd.plugins.module_utils import plan as _plan
 from ansible_collections.homelab.containerd.plugins.module_utils.containerd_config import (
+    config_paths_of,
     merge_settings,
     problem,
     registries_of,
@@ -96,6 +97,13 @@ def containerd_registries(existing: str) -> list[dict[str, t.Any]]:
     _need_tomlkit()
     document = tomlkit.parse(existing or "").unwrap()
     return [] if problem(document) else registries_of(document)
+
+
+def containerd_config_paths(existing: str) -> list[str]:
+    """The directories that a config.toml's CRI reads hosts.toml files from."""
+    _need_tomlkit()
+    document = tomlkit.parse(existing or "").unwrap()
+    return [] if problem(document) else config_paths_of(document)
 
 
 def docker_certificates(paths: list[str]) -> dict[str, t.Any]:
@@ -217,6 +225,7 @@ class FilterModule:
             "containerd_config": containerd_config,
             "containerd_config_version": _config_version,
             "before_snapshot": cluster.before_snapshot,
+            "containerd_config_paths": containerd_config_paths,
             "containerd_registries": containerd_registries,
             "docker_certificates": docker_certificates,
             "kubelet_config": kubelet_config,

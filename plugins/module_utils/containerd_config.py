@@ -137,6 +137,16 @@ def registries_of(document: t.Mapping[str, t.Any]) -> t.List[t.Dict[str, t.Any]]
     return found
 
 
+def config_paths_of(document: t.Mapping[str, t.Any]) -> t.List[str]:
+    """The directories with hosts.toml files that the config names (config_path)."""
+    found: t.List[str] = []
+    for name, table in (document.get("plugins") or {}).items():
+        if long_name(str(name)) in CRI_PLUGINS:
+            path = _get(table, "registry").get("config_path")
+            found += [part.rstrip("/") for part in str(path or "").split(":") if part]
+    return list(dict.fromkeys(found))
+
+
 def _read_registries(table: t.Any) -> t.Tuple[t.List[t.Dict[str, t.Any]], t.List[str]]:
     registry = _get(table, "registry")
     mirrors, configs = _get(registry, "mirrors"), _get(registry, "configs")

@@ -8,7 +8,7 @@ mkdir -p "$top" && cd "$top"
 
 # hub.lab is a mirror of Docker Hub, and nobody answers at gone.lab; registry-1.docker.io stands for
 # Docker Hub itself.
-names="plain.lab selfsigned.lab ca.lab client.lab hub.lab gone.lab registry-1.docker.io"
+names="owner.lab plain.lab selfsigned.lab ca.lab client.lab hub.lab gone.lab registry-1.docker.io"
 grep -q plain.lab /etc/hosts || echo "$address $names" >>/etc/hosts
 
 make_ca() { # NAME
@@ -51,6 +51,15 @@ start client.lab 5004 shared client.lab own-ca
 start hub.lab 5005 shared hub.lab
 start registry-1.docker.io 443 hub registry-1.docker.io
 start registry-1.docker.io 5006 hub "" # the same, to push to
+
+# What the owner told containerd, and docker does not know of.
+mkdir -p /opt/certs.d/owner.lab:5001
+echo 'server = "http://owner.lab:5001"' >/opt/certs.d/owner.lab:5001/hosts.toml
+cat >/etc/containerd/config.toml <<END
+disabled_plugins = ["cri"]
+[plugins.cri.registry]
+  config_path = "/opt/certs.d"
+END
 
 # A proxy that nobody is behind: without NO_PROXY nothing could be pulled.
 mkdir -p /etc/systemd/system/docker.service.d

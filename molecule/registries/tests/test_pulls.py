@@ -18,6 +18,8 @@ IMAGES = {
     "selfsigned": "selfsigned.lab:5002/lab/web:1",
     "ca": "ca.lab:5003/lab/web:1",
     "client": "client.lab:5004/lab/web:1",
+    # Said in containerd's own configuration, of version 1, with a directory of its own.
+    "owner": "owner.lab:5001/lab/web:1",
     # The first mirror does not answer, the second has it.
     "mirror": "docker.io/library/web:1",
     # No mirror has it.

@@ -14,6 +14,7 @@ from ansible_collections.homelab.containerd.plugins.filter.migration import (
     HEADER,
     FilterModule,
     containerd_config,
+    containerd_config_paths,
     containerd_registries,
     docker_certificates,
     kubelet_config,
@@ -201,6 +202,9 @@ def test_registries_of_a_config_that_cannot_be_merged_are_none():
     assert containerd_registries("[plugins.my-own]\nx = 1\n") == []
     text = '[plugins.cri.registry.mirrors."a:5000"]\nendpoint = ["http://a:5000"]\n'
     (found,) = containerd_registries(text)
+    text = '[plugins.cri.registry]\nconfig_path = "/opt/certs.d/:/etc/docker/certs.d"\n'
+    assert containerd_config_paths(text) == ["/opt/certs.d", "/etc/docker/certs.d"]
+    assert containerd_config_paths("") == []
     assert hosts_toml(found).startswith('server = "https://a:5000"\n\n[host."http://a:5000"]')
 
 
