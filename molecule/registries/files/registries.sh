@@ -54,7 +54,11 @@ start registry-1.docker.io 5006 hub "" # the same, to push to
 
 # What the owner told containerd, and docker does not know of.
 mkdir -p /opt/certs.d/owner.lab:5001
-echo 'server = "http://owner.lab:5001"' >/opt/certs.d/owner.lab:5001/hosts.toml
+cat >/opt/certs.d/owner.lab:5001/hosts.toml <<END
+server = "http://owner.lab:5001"
+[host."http://owner.lab:5001"]
+  capabilities = ["pull", "resolve"]
+END
 cat >/etc/containerd/config.toml <<END
 disabled_plugins = ["cri"]
 [plugins.cri.registry]
