@@ -115,6 +115,10 @@ bench-switch: setup lab ## how long a node is away, against the documented way
 bench-images: setup lab ## how images get to containerd: adopted, streamed, kURL's way, against cat
 	$(PYTHON) bench/carry.py
 
+.PHONY: bench-build
+bench-build: setup lab ## how long builds take: docker's two builders, ours, buildah
+	$(PYTHON) bench/build.py
+
 .PHONY: help
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | column -t -s "$$(printf '\t')"

@@ -52,10 +52,10 @@ PRUNE = {
 }
 PRUNE["ours, gzip"] = PRUNE["ours"]
 STORES = {
-    "legacy": "/var/lib/docker",
-    "embedded": "/var/lib/docker",
+    "legacy": "/var/lib/docker/overlay2 /var/lib/docker/image /var/lib/docker/buildkit",
+    "embedded": "/var/lib/docker/overlay2 /var/lib/docker/image /var/lib/docker/buildkit",
     "ours": "/var/lib/containerd /var/lib/buildkit",
-    "buildah": "/var/lib/containers",
+    "buildah": "/var/lib/docker/bench-containers",
 }
 STORES["ours, gzip"] = STORES["ours"]
 DAEMONS = {
@@ -70,6 +70,9 @@ PREPARE = """
 apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends buildah >/dev/null
 mkdir -p /etc/containers
+# Its overlay wants a real file system below it, as the node's volumes are.
+mkdir -p /var/lib/docker/bench-containers
+ln -sfn /var/lib/docker/bench-containers /var/lib/containers
 echo '{"default": [{"type": "insecureAcceptAnything"}]}' >/etc/containers/policy.json
 docker image inspect BASE >/dev/null
 ctr -n k8s.io images ls -q | grep -qx BASE
