@@ -181,5 +181,8 @@ def hosts_toml(
     if tls.get(host) and not registry.get("insecure"):
         # A directory with a hosts.toml is not read for certificates any more.
         lines += _host(server, everything, tls[host])
+    if not lines and host != "_default":
+        # containerd 1.6 takes a file without any host for a broken one ("invalid `host` tree").
+        lines += _host(server, everything, {})
     first = [] if host == "_default" else ['server = "%s"' % server, ""]
     return "\n".join(first + lines) + "\n"

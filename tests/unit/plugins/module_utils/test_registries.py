@@ -90,8 +90,14 @@ def test_hosts_toml_is_toml_and_keeps_the_mirrors_in_order(registry, insecure):
     ]
     value = tomllib.loads(hosts_toml(registry, insecure))
     assert value["server"].split("://")[1] == registry["host"]
-    written = list(value.get("host", {}))
-    assert written[1 if registry["insecure"] else 0 :] == registry["mirrors"]
+    # containerd 1.6 insists on a host: the registry itself where nothing else is written.
+    alone = [] if registry["insecure"] or registry["mirrors"] else [value["server"]]
+    assert list(value["host"])[1 if registry["insecure"] else 0 :] == registry["mirrors"] + alone
     assert all(
         "push" not in value["host"][mirror]["capabilities"] for mirror in registry["mirrors"]
     )
+
+
+def test_a_registry_that_is_like_any_other_has_a_host_all_the_same():
+    text = hosts_toml({"host": "nas.home:5000"})
+    assert 'server = "https://nas.home:5000"' in text and '[host."https://nas.home:5000"]' in text
