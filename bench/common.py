@@ -51,6 +51,14 @@ def output(*words: str | Path, stdin: str | None = None, timeout: float = 900) -
     return done.stdout
 
 
+def ansible_env() -> dict[str, str]:
+    """The environment in which Ansible finds this checkout's collection."""
+    return os.environ | {
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+    }
+
+
 class Cluster:
     """A single node from the lab, and its services."""
 
@@ -70,14 +78,10 @@ class Cluster:
         return self.inside("bash", "-euo", "pipefail", "-s", stdin=script)
 
     def playbook(self, name: str, *words: str) -> str:
-        env = os.environ | {
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        }
         command = [str(ROOT / ".venv/bin/ansible-playbook"), "-i", str(self.inventory), name]
         done = subprocess.run(
             [*command, *words],
-            env=env,
+            env=ansible_env(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from common import (
     ROOT,
     Cluster,
     Failure,
+    ansible_env,
     cluster,
     last_line,
     say,
@@ -43,13 +43,9 @@ docker ps -q | wc -l
 
 
 def seconds(node: Cluster, module: str) -> float:
-    env = os.environ | {
-        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-    }
     command = [str(ROOT / ".venv/bin/ansible"), "-i", str(node.inventory), "-m", module, node.node]
     started = time.monotonic()
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=ansible_env(), capture_output=True, text=True, check=False)
     took = time.monotonic() - started
     if done.returncode:
         raise Failure(f"{module} failed on {node.node}\n{done.stdout[-3000:]}{done.stderr}")

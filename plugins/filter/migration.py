@@ -36,8 +36,6 @@ else:
 
 
 KUBELET_HEADER = "# Ansible managed: homelab.containerd added these keys, and keeps the others."
-#: The variables of dockerd's environment that it hands on to its downloads (dockerd(8)).
-PROXY = re.compile(r"(?i)(https?|no)_proxy")
 
 HEADER = "# Ansible managed: homelab.containerd sets the CRI keys here and keeps the others."
 
@@ -201,7 +199,7 @@ def translate_daemon_json(
         flags = [word for word in flags.split("\0") if word]
     if isinstance(environment, str):
         words = [word.partition("=") for word in environment.split("\0")]
-        environment = {name: found for name, _equals, found in words if PROXY.fullmatch(name)}
+        environment = daemon_config.proxies({name: value for name, _equals, value in words})
     value, error = daemon_json, None
     duplicates: list[str] = []
     if isinstance(daemon_json, str):

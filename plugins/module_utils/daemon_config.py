@@ -62,6 +62,12 @@ _TYPES = {
 Setting = t.Dict[str, t.Any]
 
 
+def proxies(environment: t.Dict[str, str]) -> t.Dict[str, str]:
+    """The variables of dockerd's environment that it hands on to its downloads (dockerd(8))."""
+    names = _PROXIES.values()
+    return {name: value for name, value in environment.items() if name.upper() in names}
+
+
 # --- reading --------------------------------------------------------------------------------
 
 

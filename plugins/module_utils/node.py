@@ -199,6 +199,27 @@ def containerd_images() -> t.Dict[str, t.Dict[str, t.Any]]:
     return references
 
 
+def finish(
+    module: t.Any,
+    work: t.Callable[[], t.Dict[str, t.Any]],
+    *failures: t.Type[Exception],
+) -> None:
+    """Do a watched module's work and end it, with its result or with what went wrong.
+
+    failures: exceptions besides NodeError whose text is for the person who reads it. The last
+    line of progress comes first: the action plugin then asks for the result.
+    """
+    progress = Progress(module.params["progress_file"])
+    try:
+        result = work()
+    except (NodeError,) + failures as exc:
+        progress.end()
+        module.fail_json(msg=str(exc))
+    else:
+        progress.end()
+        module.exit_json(**result)
+
+
 class Progress:
     """What a module is doing now, as JSON lines in a file that the action plugin reads.
 

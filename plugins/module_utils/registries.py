@@ -97,20 +97,6 @@ def combine(hosts: t.Sequence[str], mirrors: t.Sequence[str]) -> t.List[Registri
     return registries
 
 
-def from_daemon_json(daemon: t.Dict[str, t.Any]) -> Registries:
-    """dockerd's registry settings as {"registries": [...], "unmatched": [...]}.
-
-    "unmatched" are the networks of insecure-registries: neither containerd nor BuildKit can
-    express one, the hosts in it have to be named.
-    """
-    insecure = read_insecure(str(entry) for entry in daemon.get("insecure-registries") or [])
-    mirrors = read_mirrors(str(entry) for entry in daemon.get("registry-mirrors") or [])
-    return {
-        "registries": combine(insecure["hosts"], mirrors["mirrors"]),
-        "unmatched": insecure["networks"],
-    }
-
-
 def certificates(directory: str, files: t.Iterable[str]) -> Registries:
     """What docker reads in /etc/docker/certs.d/HOST: {"ca": [paths], "client": [[cert, key]]}.
 

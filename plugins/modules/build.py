@@ -524,15 +524,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    progress = node.Progress(module.params["progress_file"])
-    try:
-        result = run_module(module)
-    except node.NodeError as exc:
-        progress.end()
-        module.fail_json(msg=str(exc))
-    else:
-        progress.end()
-        module.exit_json(**result)
+    node.finish(module, lambda: run_module(module))
 
 
 if __name__ == "__main__":

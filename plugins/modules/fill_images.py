@@ -235,16 +235,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    progress = node.Progress(module.params["progress_file"])
-    try:
+
+    def work() -> t.Dict[str, t.Any]:
         with adopter.alone(module.check_mode):
-            result = run_module(module)
-    except node.NodeError as exc:
-        progress.end()
-        module.fail_json(msg=str(exc))
-    else:
-        progress.end()
-        module.exit_json(**result)
+            return run_module(module)
+
+    node.finish(module, work)
 
 
 if __name__ == "__main__":

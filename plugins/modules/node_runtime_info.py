@@ -26,6 +26,13 @@ options:
     description: The kubelet's configuration file, where its command line does not name one.
     type: path
     default: /var/lib/kubelet/config.yaml
+  docker_users:
+    description:
+      - Whether to look for those that use docker, in the units, cron jobs and scripts of the whole
+        node and in its processes. It is most of the work, and only a plan needs it.
+    type: bool
+    default: true
+    version_added: "0.2.0"
 attributes:
   check_mode:
     description: It only looks, in check mode as always.
@@ -75,7 +82,8 @@ runtime_info:
       description:
         - C(processes) that are connected to docker's socket now, the kubelet left out; C(files),
           which are units, cron jobs and scripts that call docker, each with line, subcommand and
-          purpose; C(log_agents), whose configuration reads docker's log files.
+          purpose; C(log_agents), whose configuration reads docker's log files. V(null) where
+          O(docker_users=false).
       type: dict
     logins:
       description: Files with registry logins; their hosts, and whether the kubelet reads them.
@@ -119,6 +127,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils import (
 from ansible_collections.homelab.containerd.plugins.module_utils.daemon_config import (
     CERTS_D,
     parse,
+    proxies,
     without_credentials,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils.docker_api import (
@@ -355,8 +364,7 @@ def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
         # What systemd or the owner gave the daemon; the rest of its environment is its own.
         "environment": {
             name: without_credentials(value)
-            for name, value in (environment(pid) if pid else {}).items()
-            if name.upper() in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+            for name, value in proxies(environment(pid) if pid else {}).items()
         },
         "daemon_json": daemon_json(flags.get("config-file", "/etc/docker/daemon.json")),
         "containers": [],
@@ -559,6 +567,7 @@ def main() -> None:
         argument_spec={
             "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
             "kubelet_config": {"type": "path", "default": "/var/lib/kubelet/config.yaml"},
+            "docker_users": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
@@ -569,9 +578,10 @@ def main() -> None:
         looking_kubelet = pool.submit(kubelet_facts, module.params["kubelet_config"])
         looking_docker = pool.submit(docker_facts, socket)
         looking_containerd = pool.submit(containerd_facts)
-        looking_users = pool.submit(docker_users_facts, socket)
+        looking_users = module.params["docker_users"] and pool.submit(docker_users_facts, socket)
         kubelet, docker = looking_kubelet.result(), looking_docker.result()
-        containerd, users = looking_containerd.result(), looking_users.result()
+        containerd = looking_containerd.result()
+        users = looking_users.result() if looking_users else None
     admin_conf = "/etc/kubernetes/admin.conf"
     facts = {
         "os": os_facts(),

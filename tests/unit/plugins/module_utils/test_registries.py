@@ -7,10 +7,8 @@ from __future__ import annotations
 import tomllib
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils.registries import (
-    from_daemon_json,
-    hosts_toml,
-)
+from ansible_collections.homelab.containerd.plugins.module_utils.daemon_config import translate
+from ansible_collections.homelab.containerd.plugins.module_utils.registries import hosts_toml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +16,11 @@ hosts = st.from_regex(
     r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{2,5})?(:[0-9]{1,5})?", fullmatch=True
 )
 urls = st.builds("{}://{}".format, st.sampled_from(["http", "https"]), hosts)
+
+
+def from_daemon_json(daemon):
+    found = translate(daemon, [])
+    return {key: found[key] for key in ("registries", "unmatched")}
 
 
 def test_the_labs_daemon_json(recorded):
