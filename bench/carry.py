@@ -25,8 +25,9 @@ from common import (
     wait_quiet,
 )
 
-# Layers as images have them: a few large files, and thousands of small ones. Half of every file
-# is random, so that what compresses and what does not are both there. Three families of images,
+# Layers as images have them: a few large files, and thousands of small ones, a file to 25 kB or so
+# (Debian's with Python or Node.js are like that). Half of every file is random, so that what
+# compresses and what does not are both there. Three families of images,
 # each member one layer longer than the one before: what is unique is less than half of the sum.
 GENERATOR = """
 import os, pathlib, shutil, subprocess, sys
@@ -38,11 +39,11 @@ for family in range(3):
         shutil.rmtree(top, ignore_errors=True)
         place = top / "layer" / f"{family}-{member}"
         (place / "lib").mkdir(parents=True)
-        for index in range(3):
+        for index in range(2):
             with open(place / "lib" / f"large{index}.so", "wb") as stream:
                 for _ in range(size // 4 // 8192):
                     stream.write(os.urandom(4096) + text)
-        for index in range(max(10, size // 4 // 8192)):
+        for index in range(max(10, size // 2 // 8192)):
             (place / f"{index % 50}").mkdir(exist_ok=True)
             (place / f"{index % 50}" / f"file{index}").write_bytes(os.urandom(4096) + text)
         base = f"{name}{family}:{member - 1}" if member else "registry.lab:5000/base:1"
@@ -324,9 +325,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--members", type=int, default=4, help="of each of three families of images"
+        "--members", type=int, default=5, help="of each of three families of images"
     )
-    parser.add_argument("--megabytes", type=int, default=40, help="of each layer")
+    parser.add_argument("--megabytes", type=int, default=100, help="of each layer")
     parser.add_argument("--growth", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument(
         "--quiet", type=float, default=0.35, help="start below this share of busy CPU (waits 3 min)"

@@ -110,8 +110,12 @@ def write_blob(layer: Facts, record: Facts, tell: t.Callable[[int], None]) -> No
                 tell(len(chunk))
                 yield chunk
 
+        # A name of its own: what a killed run left under a name, ctr wants to go on with, and
+        # cannot, as a pipe has no offset. containerd drops that after a day
+        # (metadata/content.go, expireAt).
+        key = "homelab-fill-%s-%d" % (layer["diff"], time.time_ns())
         words = ["content", "ingest", "--expected-digest", layer["diff"]]
-        words += ["--expected-size", str(layer["size"]), "homelab-fill-" + layer["diff"]]
+        words += ["--expected-size", str(layer["size"]), key]
         try:
             node.ctr_feed(words, chunks())
             return

@@ -49,6 +49,15 @@ WRITES = (
 )
 
 
+#: True with the module halted, and a blob of its that is written in part.
+STOPPED_IN_A_BLOB = """
+pkill -STOP -f [A]nsiballZ_fill_images
+sleep 0.2
+ctr -n k8s.io content active | grep -Eq 'homelab-fill\\S+\\s+[0-9.]+[kMG]B' ||
+  { pkill -CONT -f [A]nsiballZ_fill_images; exit 1; }
+"""
+
+
 @pytest.fixture(scope="module")
 def node(
     host: Host, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -331,8 +340,10 @@ def test_filling_goes_on_where_it_broke_off(node: Node) -> None:
     running = node.begin("fill")
     count = len(node.ctr("content list -q").splitlines())
     node.wait(lambda: len(node.ctr("content list -q").splitlines()) > count + 5, "a few are there")
+    node.wait(lambda: node.ok(STOPPED_IN_A_BLOB), "it is stopped in the middle of a blob")
     node.sh("pkill -KILL -f [A]nsiballZ_fill_images")
     assert node.end(running)[0] != 0
+    assert "homelab-fill" in node.ctr("content active")
     kept = set(node.ctr("content list -q").splitlines())
     started = time.time()
     filled = node.do("fill")
