@@ -205,7 +205,8 @@ class Builder:
             raise node.NodeError(
                 "buildctl cannot be run: %s. The role buildkit installs it." % exc
             ) from exc
-        timer = threading.Timer(max(0.0, self.deadline - time.time()), process.kill)
+        # Asked to end, it still notes which build it was (forget()).
+        timer = threading.Timer(max(0.0, self.deadline - time.time()), process.terminate)
         timer.start()
         steps = builds.Steps()
         said = []
@@ -227,6 +228,20 @@ class Builder:
             said.append("It was ended after %d s (timeout).\n" % self.options["timeout"])
         return status, builds.mask("".join(said), self.masked), steps
 
+    def forget(self, place: str) -> None:
+        """Remove a build from buildkitd's history, which keeps on disk what its steps printed."""
+        ref = node.read_text(place)
+        if not ref:
+            return
+        words = ["buildctl", "--addr=" + self.options["address"], "debug", "ctl", "--delete", ref]
+        for _attempt in range(5):  # buildkitd may be restarting
+            if node.run(words, check=False).returncode == 0:
+                return
+            time.sleep(1)
+        self.progress.say(
+            "buildkitd's history may hold a secret that a step printed: buildctl prune-histories"
+        )
+
     def worker(self) -> t.Dict[str, t.Any]:
         """buildkitd's worker: its labels and platforms."""
         words = ["buildctl", "--addr=" + self.options["address"], "debug", "workers"]
@@ -244,12 +259,18 @@ class Builder:
         """One run of buildctl build: what it says of the image, and "steps"."""
         with tempfile.TemporaryDirectory(prefix="homelab-build-") as directory:
             metadata = os.path.join(directory, "metadata.json")
+            ref = os.path.join(directory, "ref")
             words = builds.buildctl(self.options, destination, publish, metadata, archive)
+            words.append("--ref-file=" + ref)
             # Further runs find every step cached: what they export or push is all that is new.
             first, self.told = not self.told, True
-            status, said, steps = self.buildctl(
-                words, lambda sentence: first or sentence.startswith(("exporting", "pushing"))
-            )
+            try:
+                status, said, steps = self.buildctl(
+                    words, lambda sentence: first or sentence.startswith(("exporting", "pushing"))
+                )
+            finally:
+                if self.options["secrets"]:
+                    self.forget(ref)
             if status != 0:
                 step = steps.failed()
                 if step:
