@@ -79,8 +79,9 @@ REMEDIES = (
         "that architecture, or install its emulator (binfmt).",
     ),
     (
-        r"exec: \"git\": executable file not found|git.*not found in \$PATH",
-        "buildkitd fetches a git context with the node's git: install it there.",
+        r"unknown scheme git|exec: \"git\": executable file not found|git.*not found in \$PATH",
+        "buildkitd fetches a git context with the node's git, which it looks for when it starts: "
+        "install git there and restart buildkitd (systemctl restart buildkit).",
     ),
     (
         r"code = Unavailable|error reading from server|transport is closing|connection refused|"

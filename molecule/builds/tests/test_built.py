@@ -13,6 +13,8 @@ from testinfra.host import Host
 
 BUILT = {
     # Image: pull policy, what it prints.
+    "docker.io/home/repository:1": ("Never", "repository"),
+    "registry.lab:5000/home/cached:1": ("Always", "cached"),
     "docker.io/home/ci:buildkit": ("Never", "ci-buildkit"),
     "registry.lab:5000/home/ci:cluster": ("Always", "ci-cluster"),
     "registry.lab:5000/home/ci:dind": ("Always", "ci-dind"),
@@ -69,6 +71,15 @@ def test_what_leaves_the_node_is_compressed_and_what_stays_is_not(host: Host) ->
     accept = "Accept: application/vnd.oci.image.manifest.v1+json"
     leaves = layers(f"curl -sf -H '{accept}' {url}")
     assert all(media.endswith("gzip") for media in leaves), leaves
+
+
+def test_an_index_has_every_platform(host: Host) -> None:
+    url = "http://registry.lab:5000/v2/home/platforms/manifests/1"
+    accept = "Accept: application/vnd.oci.image.index.v1+json"
+    index = json.loads(host.check_output(f"curl -sf -H '{accept}' {url}"))
+    # Each has an attestation besides, "unknown/unknown".
+    found = {entry["platform"]["architecture"] for entry in index["manifests"]}
+    assert {"amd64", "arm64"} <= found
 
 
 def test_nothing_is_left_of_what_failed(host: Host) -> None:
