@@ -3,8 +3,9 @@
 """Two images that only the tests and benchmarks of builds need, made from Debian's packages.
 
 `builders:1` stands for the images of every engine that builds inside a pod: buildkitd and
-buildctl from the lab's own build, buildah, docker (for docker-in-docker and as a client) and
-rootlesskit. `node:1` is a Debian with Node.js and npm, as the base of a Node.js application.
+buildctl from the lab's own build, docker-buildx, buildah, docker (for docker-in-docker and as a
+client) and rootlesskit. `node:1` is a Debian with Node.js and npm, as the base of a Node.js
+application.
 """
 
 from __future__ import annotations
@@ -17,7 +18,18 @@ from pathlib import Path
 import images
 from images import Image
 from shell import Progress, apt_install, has_sys_resource, run, say
-from stages import LAB, REGISTRY, Plan, Stage, mmdebstrap, source, words
+from stages import (
+    LAB,
+    REGISTRY,
+    Plan,
+    Stage,
+    files,
+    go,
+    mmdebstrap,
+    modern_go,
+    source,
+    words,
+)
 
 BUILDERS = f"{REGISTRY}/builders:1"
 NODE = f"{REGISTRY}/node:1"
@@ -61,13 +73,20 @@ def from_rootfs(rootfs: Path, name: str) -> bytes:
         return file.read()
 
 
-def make_builders(target: Path, plan: Plan, wrapped: bool) -> None:
+def make_buildx(target: Path) -> None:
+    package = "github.com/docker/buildx/cmd/buildx"
+    place = str(target / "docker-buildx")
+    go(modern_go(), "buildx", "build", "-ldflags", "-s -w", "-o", place, package)
+
+
+def make_builders(target: Path, plan: Plan, buildx: Path, wrapped: bool) -> None:
     rootfs = target / "rootfs.tar"
     mmdebstrap(rootfs, "minbase", BUILDERS_PACKAGES, "--format=tar")
     added = {
         f"usr/local/bin/{name}": ((plan.buildkit.path / name).read_bytes(), 0o755)
         for name in ("buildkitd", "buildctl")
     }
+    added["usr/local/bin/docker-buildx"] = ((buildx / "docker-buildx").read_bytes(), 0o755)
     # A pod that builds has no registry configuration of its own; the lab's speaks plain http.
     added["etc/containers/policy.json"] = (
         json.dumps({"default": [{"type": "insecureAcceptAnything"}]}).encode(),
@@ -95,37 +114,43 @@ def make_node(target: Path) -> None:
     images.write_archive(target / "images.tar", [Image(NODE, [layer], ["/bin/bash"])])
 
 
-def stage(plan: Plan, what: str) -> Stage:
+def stages(plan: Plan, what: str) -> list[Stage]:
+    """What has to be built, in this order; the last one makes the image."""
     suite = source(mmdebstrap, layer_of, images.write_archive)
     if what == "node":
-        return Stage("image-node", 60, make_node, [suite, *NODE_PACKAGES, source(make_node)])
+        return [Stage("image-node", 60, make_node, [suite, *NODE_PACKAGES, source(make_node)])]
     wrapped = not has_sys_resource()
-    return Stage(
+    buildx = Stage("buildx", 130, make_buildx, [files("go/buildx"), source(go, make_buildx)])
+    image = Stage(
         "image-builders",
         60,
-        lambda target: make_builders(target, plan, wrapped),
+        lambda target: make_builders(target, plan, buildx.path, wrapped),
         [
             suite,
             *BUILDERS_PACKAGES,
             plan.buildkit.key,
             plan.binaries["runc-wrapper"].key,
+            buildx.key,
             str(wrapped),
             source(make_builders),
         ],
     )
+    return [buildx, image]
 
 
 def build(plan: Plan, what: str) -> Path:
     """The archive with the image, built if it is not there yet."""
-    made = stage(plan, what)
-    if not made.ready():
+    wanted = stages(plan, what)
+    missing = [stage for stage in wanted if not stage.ready()]
+    if missing:
         LAB.mkdir(parents=True, exist_ok=True)
         apt_install("mmdebstrap", "debian-archive-keyring")
-        progress = Progress(f"image {what}", [(made.name, made.seconds)])
-        with progress.step(made.name):
-            made.build()
-        progress.done(f"in {made.path}")
-    return made.path / "images.tar"
+        progress = Progress(f"image {what}", [(stage.name, stage.seconds) for stage in missing])
+        for stage in missing:
+            with progress.step(stage.name):
+                stage.build()
+        progress.done(f"in {wanted[-1].path}")
+    return wanted[-1].path / "images.tar"
 
 
 def load(archive: Path, node: str) -> None:

@@ -16,6 +16,7 @@ BUILT = {
     "docker.io/home/repository:1": ("Never", "repository"),
     "registry.lab:5000/home/cached:1": ("Always", "cached"),
     "docker.io/home/ci:buildkit": ("Never", "ci-buildkit"),
+    "registry.lab:5000/home/ci:buildx": ("Always", "ci-buildx"),
     "registry.lab:5000/home/ci:cluster": ("Always", "ci-cluster"),
     "registry.lab:5000/home/ci:dind": ("Always", "ci-dind"),
     "registry.lab:5000/home/engine:buildah": ("Always", "buildah"),
