@@ -229,7 +229,7 @@ def build(made: Cluster, name: str, megabytes: float, members: int) -> None:
     made.inside(*("python3", "-", name, str(megabytes), str(members)), stdin=GENERATOR)
 
 
-def growth(made: Cluster, members: int, megabytes: float) -> dict[str, Figures]:
+def growth(made: Cluster, ways: list[str], members: int, megabytes: float) -> dict[str, Figures]:
     """The same layers under many images and under few, and many bytes to a layer and few."""
 
     def remove(numbers: range) -> None:
@@ -247,7 +247,7 @@ def growth(made: Cluster, members: int, megabytes: float) -> dict[str, Figures]:
             build(made, "bench", megabytes / 10, members)
         read = cat(made)
         found[label] = {"bytes": read["bytes"], "layers": read["layers"], "cat": read["seconds"]}
-        for way in WAYS:
+        for way in ways:
             found[label][way] = carry(made, way)["seconds"]
         say(f"{label}: " + ", ".join(f"{key} {value:.1f}" for key, value in found[label].items()))
     return found
@@ -263,18 +263,21 @@ def measure(arguments: argparse.Namespace) -> None:
     with cluster("bench-carry") as made:
         build(made, "bench", arguments.megabytes, arguments.members)
         play(made, PREPARE)
-        figures: dict[str, list[Figures]] = {way: [] for way in ("cat", *WAYS)}
+        ways = arguments.ways
+        figures: dict[str, list[Figures]] = {way: [] for way in ("cat", *ways)}
         for number in range(1, arguments.rounds + 1):
             load = wait_quiet(arguments.quiet)
             figures["cat"].append(cat(made))
-            for way in WAYS:
+            for way in ways:
                 figures[way].append(carry(made, way))
                 if way == "adopt" and number == 1:
                     files, size = compare(made)
                     say(f"compared: {files} files, {size / 1e6:.0f} MB, all the same")
             told = ", ".join(f"{way} {figures[way][-1]['seconds']:.2f} s" for way in figures)
             say(f"round {number}: {told} ({load:.0%} busy before)")
-        grown = growth(made, arguments.members, arguments.megabytes) if arguments.growth else {}
+        grown = (
+            growth(made, ways, arguments.members, arguments.megabytes) if arguments.growth else {}
+        )
         versions = made.versions()
         count = len(made.bash("docker image ls -q --no-trunc | sort -u").split())
 
@@ -293,21 +296,20 @@ def measure(arguments: argparse.Namespace) -> None:
     for way in figures:
         print(line(f"{way:<7} seconds ", of(way, "seconds"), digits=2), end="")
         print(line("   CPU seconds ", of(way, "cpu")), end="")
-        if way in WAYS:
+        if way in ways:
             print(line("   MB at the end ", of(way, "disk_end"), 1e6, 0), end="")
             print(line("   at most ", of(way, "disk_peak"), 1e6, 0), end="")
         print()
-    for way, other in (
-        ("adopt", "cat"),
-        ("adopt", "stream"),
-        ("adopt", "kurl"),
-        ("stream", "kurl"),
-    ):
+    compared = (("adopt", "cat"), ("adopt", "stream"), ("adopt", "kurl"), ("stream", "kurl"))
+    for way, other in compared:
+        if not {way, other} <= set(figures):
+            continue
         ratios[f"{way}_to_{other}"] = spread(ratio(way, other))
         print(line(f"{way} / {other}: ", ratio(way, other), digits=3))
-    ends = [end / first["bytes"] for end in of("adopt", "disk_end")]
-    ratios["adopt_disk_to_bytes"] = spread(ends)
-    print(line("adopt, extra disk / bytes of the layers: ", ends, digits=4))
+    if "adopt" in figures:
+        ends = [end / first["bytes"] for end in of("adopt", "disk_end")]
+        ratios["adopt_disk_to_bytes"] = spread(ends)
+        print(line("adopt, extra disk / bytes of the layers: ", ends, digits=4))
     for label, values in grown.items():
         print(f"{label}: " + ", ".join(f"{key} {value:.1f}" for key, value in values.items()))
     last_line(
@@ -328,6 +330,7 @@ def main() -> int:
         "--members", type=int, default=5, help="of each of three families of images"
     )
     parser.add_argument("--megabytes", type=int, default=100, help="of each layer")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--growth", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument(
         "--quiet", type=float, default=0.35, help="start below this share of busy CPU (waits 3 min)"

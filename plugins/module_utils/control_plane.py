@@ -20,7 +20,7 @@ import os
 import shutil
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils import node
+from ansible_collections.homelab.containerd.plugins.module_utils import node, pods
 
 MANIFESTS = "/etc/kubernetes/manifests"
 COVER = "/run/homelab-containerd/manifests"
@@ -51,7 +51,7 @@ def cover() -> t.Dict[str, str]:
     hidden = {}
     for name in os.listdir(MANIFESTS):
         path = os.path.join(MANIFESTS, name)
-        if name in [kept + ".yaml" for kept in KEPT]:
+        if name in [service + ".yaml" for service in KEPT]:
             hidden[path] = node.read_text(path) or ""
         elif os.path.isfile(path):
             shutil.copy2(path, COVER)
@@ -101,34 +101,39 @@ def _write(path: str, text: str) -> None:
         stream.write(text)
 
 
+def _name(container: t.Dict[str, t.Any]) -> str:
+    return str(container["Labels"].get("io.kubernetes.container.name"))
+
+
+def kept(containers: t.Sequence[t.Dict[str, t.Any]]) -> t.List[t.Dict[str, t.Any]]:
+    """Those of KEPT, and not an owner's of that name: containers as docker's API lists them."""
+    return [e for e in containers if pods.is_cluster_service(e["Labels"]) and _name(e) in KEPT]
+
+
 def can_be_last(containers: t.Sequence[t.Dict[str, t.Any]]) -> bool:
     """Whether both run here as static pods: containers as docker's API lists the running ones."""
-    names = {
-        entry["Labels"].get("io.kubernetes.container.name")
-        for entry in containers
-        if entry["Labels"].get("io.kubernetes.pod.namespace") == "kube-system"
-    }
-    files = [os.path.join(MANIFESTS, kept + ".yaml") for kept in KEPT]
+    names = {_name(entry) for entry in kept(containers)}
+    files = [os.path.join(MANIFESTS, name + ".yaml") for name in KEPT]
     return names.issuperset(KEPT) and all(os.path.isfile(path) for path in files)
 
 
-def mirrors(pods: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+def mirrors(listed: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
     """The mirror pods of KEPT, by namespace/name, ready to be created again.
 
-    pods: kubectl get pods -o json of this node. A kubelet may create mirror pods bound to itself
+    listed: kubectl get pods -o json of this node. A kubelet may create mirror pods bound to itself
     (NodeRestriction admission).
     """
     found = {}
-    for pod in pods["items"]:
+    for pod in listed["items"]:
         metadata = pod["metadata"]
         labels = metadata.get("labels") or {}
         annotations = metadata.get("annotations") or {}
         if labels.get("component") in KEPT and "kubernetes.io/config.mirror" in annotations:
-            kept = ("annotations", "labels", "name", "namespace", "ownerReferences")
+            fields = ("annotations", "labels", "name", "namespace", "ownerReferences")
             found["%(namespace)s/%(name)s" % metadata] = {
                 "apiVersion": "v1",
                 "kind": "Pod",
-                "metadata": {key: metadata[key] for key in kept if key in metadata},
+                "metadata": {key: metadata[key] for key in fields if key in metadata},
                 "spec": pod["spec"],
             }
     return found

@@ -138,6 +138,7 @@ import calendar
 import json
 import os
 import re
+import subprocess
 import time
 import typing as t
 
@@ -357,10 +358,8 @@ class Switch:
         if not self.params["control_plane_last"] or not control_plane.can_be_last(listed):
             return {}
         try:
-            for entry in listed:
-                labels = entry["Labels"]
-                if labels.get("io.kubernetes.container.name") in control_plane.KEPT:
-                    control_plane.shelter(self.docker.pid(entry["Id"]))
+            for entry in control_plane.kept(listed):
+                control_plane.shelter(self.docker.pid(entry["Id"]))
             hidden = control_plane.cover()
         except (OSError, node.NodeError) as exc:
             self.say("etcd and the API server cannot be kept till last here: %s" % exc)
@@ -405,8 +404,7 @@ class Switch:
         missing = [pod for name, pod in sorted(self.mirrors.items()) if name not in have]
         path = control_plane.COVER + ".json"
         node.write_text(path, json.dumps({"apiVersion": "v1", "kind": "List", "items": missing}))
-        words = ["kubectl", "--kubeconfig", self.params["kubeconfig"], "create", "-f", path]
-        done = node.run(words, check=False) if missing else None
+        done = self.kubectl("create", "-f", path, seconds=30) if missing else None
         if done and done.returncode:
             self.complaints.append(done.stderr.strip())
         os.unlink(path)
@@ -418,8 +416,7 @@ class Switch:
             time.sleep(0.1)
 
     def api_away(self) -> bool:
-        words = ["kubectl", "--kubeconfig", self.params["kubeconfig"], "--request-timeout=2s"]
-        return node.run(words + ["get", "--raw", "/readyz"], timeout=5, check=False).returncode != 0
+        return self.kubectl("get", "--raw", "/readyz", seconds=2).returncode != 0
 
     def to_docker(self) -> str:
         self.journal.begin("docker", {}, way_back(self.journal, flag_files(), self.minor))
@@ -514,16 +511,21 @@ class Switch:
                 self.say("waiting for Ready, %d s left: %s" % (deadline - time.time(), seen))
             time.sleep(POLL_SECONDS)
 
-    def kubectl(self, *words: str) -> t.Tuple[t.Any, str]:
+    def kubectl(self, *words: str, seconds: int = 3) -> subprocess.CompletedProcess[str]:
+        """One request to the API, which may be away, and how it ended."""
+        base = ["kubectl", "--kubeconfig", self.params["kubeconfig"]]
+        base.append("--request-timeout=%ds" % seconds)
+        return node.run(base + list(words), timeout=seconds + 5, check=False)
+
+    def get(self, *words: str) -> t.Tuple[t.Any, str]:
         """The JSON that kubectl gets, or None and the last line of its complaint."""
-        base = ["kubectl", "--kubeconfig", self.params["kubeconfig"], "--request-timeout=3s", "get"]
-        done = node.run(base + list(words) + ["-o", "json"], timeout=10, check=False)
+        done = self.kubectl("get", *words, "-o", "json")
         if done.returncode == 0:
             return json.loads(done.stdout), ""
         return None, (done.stderr.strip().splitlines() or ["the API did not answer"])[-1]
 
     def node_status(self, prefix: str, started: float) -> t.Tuple[t.Optional[str], str]:
-        found, complaint = self.kubectl("node", self.params["node_name"])
+        found, complaint = self.get("node", self.params["node_name"])
         if found is None:
             return None, complaint
         status = found["status"]
@@ -543,7 +545,7 @@ class Switch:
 
     def pods(self) -> t.Tuple[t.Any, str]:
         # The node authorizer lets a kubelet list the pods that are bound to it.
-        return self.kubectl(
+        return self.get(
             "pods",
             "--all-namespaces",
             "--field-selector",

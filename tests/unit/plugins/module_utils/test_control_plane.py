@@ -1,0 +1,29 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.homelab.containerd.plugins.module_utils import control_plane
+
+
+def container(namespace, name):
+    return {
+        "Labels": {
+            "io.kubernetes.pod.namespace": namespace,
+            "io.kubernetes.container.name": name,
+        }
+    }
+
+
+@pytest.mark.parametrize("namespace", ["default", "home"])
+def test_an_owners_etcd_is_not_the_clusters(namespace, tmp_path, monkeypatch):
+    monkeypatch.setattr(control_plane, "MANIFESTS", str(tmp_path))
+    for name in control_plane.KEPT:
+        (tmp_path / (name + ".yaml")).write_text("")
+    ours = [container("kube-system", name) for name in control_plane.KEPT]
+    theirs = container(namespace, "etcd")
+    assert control_plane.kept([*ours, theirs, {"Labels": {}}]) == ours
+    assert control_plane.can_be_last([*ours, theirs])
+    assert not control_plane.can_be_last([ours[1], theirs])
