@@ -109,3 +109,8 @@ def test_the_kubelet_rotates_logs_as_docker_did(host: Host) -> None:
 def test_containerd_downloads_as_many_layers_at_once(host: Host) -> None:
     dump = host.check_output("containerd config dump")
     assert "max_concurrent_downloads = 5" in dump
+
+
+def test_the_owners_hosts_toml_is_kept(host: Host) -> None:
+    found = host.check_output("cat /etc/containerd/certs.d/plain.lab:5001/hosts.toml.*~")
+    assert "Written by the owner" in found
