@@ -184,6 +184,7 @@ class Builder:
         self.deadline = time.time() + options["timeout"]
         self.masked = list(options["secrets"].values())
         self.told = False
+        self.client = ["buildctl", "--addr=" + options["address"]]
 
     # --- buildctl -------------------------------------------------------------------------------
 
@@ -198,7 +199,7 @@ class Builder:
         env["PATH"] = env.get("PATH", "") + ":/usr/local/bin"
         for name, value in self.options["secrets"].items():
             env[builds.secret_variable(self.options, name)] = value
-        command = ["buildctl", "--addr=" + self.options["address"]] + list(words)
+        command = self.client + list(words)
         try:
             process = node.start(command, env)
         except OSError as exc:
@@ -233,7 +234,7 @@ class Builder:
         ref = node.read_text(place)
         if not ref:
             return
-        words = ["buildctl", "--addr=" + self.options["address"], "debug", "ctl", "--delete", ref]
+        words = self.client + ["debug", "ctl", "--delete", ref]
         for _attempt in range(5):  # buildkitd may be restarting
             if node.run(words, check=False).returncode == 0:
                 return
@@ -244,7 +245,7 @@ class Builder:
 
     def worker(self) -> t.Dict[str, t.Any]:
         """buildkitd's worker: its labels and platforms."""
-        words = ["buildctl", "--addr=" + self.options["address"], "debug", "workers"]
+        words = self.client + ["debug", "workers"]
         done = node.run(words + ["--format={{json .}}"], check=False)
         try:
             return t.cast("t.Dict[str, t.Any]", json.loads(done.stdout)[0])
