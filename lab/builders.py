@@ -4,8 +4,9 @@
 
 `builders:1` stands for the images of every engine that builds inside a pod: buildkitd and
 buildctl from the lab's own build, docker-buildx, buildah, docker (for docker-in-docker and as a
-client) and rootlesskit. `node:1` is a Debian with Node.js and npm, as the base of a Node.js
-application.
+client) and rootlesskit. `builders:1-rootless` is the same with the environment of the image that
+BuildKit publishes for its rootless mode. `node:1` is a Debian with Node.js and npm, as the base of
+a Node.js application.
 """
 
 from __future__ import annotations
@@ -32,6 +33,17 @@ from stages import (
 )
 
 BUILDERS = f"{REGISTRY}/builders:1"
+# As the stage "rootless" of BuildKit's Dockerfile has it.
+ROOTLESS_ENVIRONMENT = words(
+    "HOME=/home/user USER=user XDG_RUNTIME_DIR=/run/user/1000 TMPDIR=/home/user/.local/tmp"
+    " BUILDKIT_HOST=unix:///run/user/1000/buildkit/buildkitd.sock"
+)
+ROOTLESS_USER = """\
+chroot "$1" useradd --create-home --uid 1000 user
+for place in run/user/1000 home/user/.local home/user/.local/tmp; do
+  install -d -o 1000 -g 1000 "$1/$place"
+done
+"""
 NODE = f"{REGISTRY}/node:1"
 # slirp4netns and uidmap are for rootlesskit; buildah runs its steps with runc.
 BUILDERS_PACKAGES = words(
@@ -81,7 +93,8 @@ def make_buildx(target: Path) -> None:
 
 def make_builders(target: Path, plan: Plan, buildx: Path, wrapped: bool) -> None:
     rootfs = target / "rootfs.tar"
-    mmdebstrap(rootfs, "minbase", BUILDERS_PACKAGES, "--format=tar")
+    user = f"--customize-hook={ROOTLESS_USER}"
+    mmdebstrap(rootfs, "minbase", BUILDERS_PACKAGES, "--format=tar", user)
     added = {
         f"usr/local/bin/{name}": ((plan.buildkit.path / name).read_bytes(), 0o755)
         for name in ("buildkitd", "buildctl")
@@ -103,7 +116,11 @@ def make_builders(target: Path, plan: Plan, buildx: Path, wrapped: bool) -> None
     links["usr/local/bin/buildkit-runc"] = "/usr/sbin/runc"
     layer = layer_of(rootfs, added, links)
     rootfs.unlink()
-    images.write_archive(target / "images.tar", [Image(BUILDERS, [layer], ["/bin/bash"])])
+    made = [
+        Image(BUILDERS, [layer], ["/bin/bash"]),
+        Image(f"{BUILDERS}-rootless", [layer], ["/bin/bash"], environment=ROOTLESS_ENVIRONMENT),
+    ]
+    images.write_archive(target / "images.tar", made)
 
 
 def make_node(target: Path) -> None:
@@ -128,6 +145,8 @@ def stages(plan: Plan, what: str) -> list[Stage]:
         [
             suite,
             *BUILDERS_PACKAGES,
+            *ROOTLESS_ENVIRONMENT,
+            ROOTLESS_USER,
             plan.buildkit.key,
             plan.binaries["runc-wrapper"].key,
             buildx.key,

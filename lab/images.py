@@ -33,9 +33,10 @@ class Image:
     command: list[str] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
     entrypoint: list[str] = field(default_factory=list)
+    environment: list[str] = field(default_factory=list)
 
     def config(self) -> bytes:
-        runtime: dict[str, Any] = {"Env": [f"PATH={PATH}"]}
+        runtime: dict[str, Any] = {"Env": [f"PATH={PATH}", *self.environment]}
         if self.entrypoint:
             runtime["Entrypoint"] = self.entrypoint
         elif self.command:

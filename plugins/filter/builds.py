@@ -238,7 +238,10 @@ def cluster_builder(wish: Object, ca: str, certificate: str, key: str) -> Object
     encoded = {name: base64.b64encode(text.encode()).decode() for name, text in certs.items()}
     # A pod reads both once, when it starts: another content is another pod.
     content = hashlib.sha256(json.dumps([toml, encoded]).encode()).hexdigest()
-    home = "/home/user/.local/share/buildkit" if rootless else "/var/lib/buildkit"
+    # Each mode has its own place in the volume: neither reads what the other's buildkitd wrote.
+    cache: Object = {"name": "cache", "mountPath": "/var/lib/buildkit"}
+    if rootless:
+        cache = {**cache, "mountPath": "/home/user/.local/share/buildkit", "subPath": "rootless"}
     socket = f"unix:///run/{'user/1000/' if rootless else ''}buildkit/buildkitd.sock"
     command = [
         *(["rootlesskit"] if rootless else []),
@@ -270,7 +273,7 @@ def cluster_builder(wish: Object, ca: str, certificate: str, key: str) -> Object
         "volumeMounts": [
             {"name": "certs", "mountPath": "/certs", "readOnly": True},
             {"name": "config", "mountPath": "/etc/homelab-buildkit", "readOnly": True},
-            {"name": "cache", "mountPath": home},
+            cache,
         ],
     }
     volumes: list[Object] = [
@@ -286,7 +289,18 @@ def cluster_builder(wish: Object, ca: str, certificate: str, key: str) -> Object
         "volumes": volumes,
     }
     if rootless:
-        pod["securityContext"] = {"fsGroup": 1000}
+        # Not with fsGroup: it would change the group and the mode of each file in the cache at each
+        # start, and those files are the layers of images.
+        pod["initContainers"] = [
+            {
+                "name": "owner",
+                "image": wish["image"],
+                "imagePullPolicy": "IfNotPresent",
+                "command": ["chown", "1000:1000", cache["mountPath"]],
+                "securityContext": {"runAsUser": 0, "runAsGroup": 0},
+                "volumeMounts": [cache],
+            }
+        ]
     if wish["host_aliases"]:
         pod["hostAliases"] = wish["host_aliases"]
     spec: Object = {

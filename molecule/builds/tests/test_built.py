@@ -19,6 +19,7 @@ BUILT = {
     "registry.lab:5000/home/ci:buildx": ("Always", "ci-buildx"),
     "registry.lab:5000/home/ci:cluster": ("Always", "ci-cluster"),
     "registry.lab:5000/home/ci:dind": ("Always", "ci-dind"),
+    "registry.lab:5000/home/ci:rootless": ("Always", "ci-rootless"),
     "registry.lab:5000/home/engine:buildah": ("Always", "buildah"),
     "registry.lab:5000/home/engine:buildkit": ("Always", "buildkit"),
     "registry.lab:5000/home/engine:node": ("Never", "node"),
@@ -54,6 +55,21 @@ def test_the_cluster_builder_wants_a_certificate(host: Host) -> None:
     )
     refused = host.run(f"timeout 20 buildctl --addr=tcp://{address}:1234 debug workers")
     assert refused.rc != 0 and refused.rc != 124, refused
+
+
+@pytest.mark.parametrize("namespace", ["buildkit", "claimed"])
+def test_nothing_of_the_rootless_builder_runs_as_root(host: Host, namespace: str) -> None:
+    listed = json.loads(host.check_output(f"kubectl get pods -n {namespace} -o json"))["items"]
+    (pod,) = listed
+    owner = host.check_output(f"kubectl exec -n {namespace} {pod['metadata']['name']} -- id -u")
+    assert owner == "1000"
+    pids = host.check_output("pgrep -x buildkitd").split()
+    owners = {pid: host.check_output(f"ps -o uid= -p {pid}").strip() for pid in pids}
+    # Besides these the node's own runs.
+    assert sorted(owners.values()) == ["0", "1000", "1000"], owners
+    phases = "jsonpath='{.items[*].status.phase}'"
+    claims = host.check_output(f"kubectl get pvc -n {namespace} -o {phases}")
+    assert claims == ("Bound" if namespace == "claimed" else "")
 
 
 def test_what_leaves_the_node_is_compressed_and_what_stays_is_not(host: Host) -> None:

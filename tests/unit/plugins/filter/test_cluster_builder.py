@@ -92,3 +92,14 @@ def test_rootless_is_not_privileged(wish):
     assert "privileged" not in container["securityContext"]
     assert container["command"][:2] == ["rootlesskit", "buildkitd"]
     assert container["securityContext"]["runAsUser"] == 1000
+
+
+@pytest.mark.parametrize("storage_class", ["", "fast"])
+def test_rootless_owns_its_cache_and_its_files_stay_as_they_are(wish, storage_class):
+    wish |= {"rootless": True, "storage_class": storage_class}
+    (container,) = pod(wish)["containers"]
+    (owner,) = pod(wish)["initContainers"]
+    (cache,) = (mount for mount in container["volumeMounts"] if mount["name"] == "cache")
+    assert owner["volumeMounts"] == [cache]
+    assert cache["subPath"] == "rootless"
+    assert "fsGroup" not in pod(wish).get("securityContext", {})
