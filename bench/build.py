@@ -346,7 +346,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=1, help="of everything (about 15 min each)")
+    parser.add_argument("--rounds", type=int, default=1, help="of everything (about 10 min each)")
     parser.add_argument("--changes", type=int, default=3, help="changes of a source file a round")
     parser.add_argument("--svg", type=Path, help="where to write the plot")
     parser.add_argument("--quiet", type=float, default=0.35, help="start below this share of CPU")
