@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import images
@@ -38,25 +39,33 @@ ROOTLESS_ENVIRONMENT = words(
     "HOME=/home/user USER=user XDG_RUNTIME_DIR=/run/user/1000 TMPDIR=/home/user/.local/tmp"
     " BUILDKIT_HOST=unix:///run/user/1000/buildkit/buildkitd.sock"
 )
+# Debian's newuidmap is set-uid root, and root may write a map with CAP_SYS_ADMIN alone, which
+# no unprivileged pod has. With the one capability that it needs it stays the user, who may.
 ROOTLESS_USER = """\
+chroot "$1" chmod u-s /usr/bin/newuidmap /usr/bin/newgidmap
+chroot "$1" setcap cap_setuid+ep /usr/bin/newuidmap
+chroot "$1" setcap cap_setgid+ep /usr/bin/newgidmap
 chroot "$1" useradd --create-home --uid 1000 user
-for place in run/user/1000 home/user/.local home/user/.local/tmp; do
-  install -d -o 1000 -g 1000 "$1/$place"
-done
 """
+# mmdebstrap empties /run.
+ROOTLESS_DIRECTORIES = words("run/user/1000 home/user/.local home/user/.local/tmp")
 NODE = f"{REGISTRY}/node:1"
 # slirp4netns and uidmap are for rootlesskit; buildah runs its steps with runc.
 BUILDERS_PACKAGES = words(
-    "buildah runc docker.io iptables rootlesskit slirp4netns uidmap fuse-overlayfs git"
+    "buildah runc docker.io iptables rootlesskit slirp4netns uidmap libcap2-bin fuse-overlayfs git"
     " ca-certificates procps"
 )
 NODE_PACKAGES = words("nodejs npm ca-certificates")
 
 
 def layer_of(
-    rootfs: Path, added: dict[str, tuple[bytes, int]], links: dict[str, str] | None = None
+    rootfs: Path,
+    added: dict[str, tuple[bytes, int]],
+    links: dict[str, str] | None = None,
+    homes: Iterable[str] = (),
 ) -> bytes:
-    """A root file system as one layer, with files put in or in place of others."""
+    """A root file system as one layer, with files put in or in place of others, and homes (user
+    1000's directories)."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as new:
         with tarfile.open(rootfs) as old:
@@ -74,6 +83,11 @@ def layer_of(
         for name, target in (links or {}).items():
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname, entry.mtime = tarfile.SYMTYPE, target, images.EPOCH
+            new.addfile(entry)
+        for name in homes:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, 0o755, images.EPOCH
+            entry.uid = entry.gid = 1000
             new.addfile(entry)
     return buffer.getvalue()
 
@@ -114,7 +128,7 @@ def make_builders(target: Path, plan: Plan, buildx: Path, wrapped: bool) -> None
         added["usr/sbin/runc"] = (wrapper.read_bytes(), 0o755)
     # buildkitd looks for buildkit-runc, then runc; the project's image has the first.
     links["usr/local/bin/buildkit-runc"] = "/usr/sbin/runc"
-    layer = layer_of(rootfs, added, links)
+    layer = layer_of(rootfs, added, links, ROOTLESS_DIRECTORIES)
     rootfs.unlink()
     made = [
         Image(BUILDERS, [layer], ["/bin/bash"]),
@@ -147,6 +161,7 @@ def stages(plan: Plan, what: str) -> list[Stage]:
             *BUILDERS_PACKAGES,
             *ROOTLESS_ENVIRONMENT,
             ROOTLESS_USER,
+            *ROOTLESS_DIRECTORIES,
             plan.buildkit.key,
             plan.binaries["runc-wrapper"].key,
             buildx.key,

@@ -39,7 +39,7 @@ DNS_METRICS = "http://10.96.0.10:9153/metrics"  # what can be asked without a DN
 CANDIDATES = [f"10.200.{third}.0/24" for third in range(1, 255)]
 VOLUMES = (
     *("/var/lib/docker", "/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd"),
-    *("/var/lib/buildkit", "/var/lib/buildkit-rootless"),
+    *("/var/lib/buildkit", "/var/lib/buildkit-rootless", "/var/lib/homelab-containerd"),
 )
 REGISTRY = "registry.lab:5000"
 
