@@ -107,14 +107,15 @@ SLEEPS = "echo ready; while true; do sleep 0.01; done"
 def containers(monkeypatch, no_network):
     """Real processes, as ctr would list them."""
     stopping = 'trap "exit 0" TERM; ' + SLEEPS
-    hupping = 'trap "" TERM; trap "exit 0" HUP; ' + SLEEPS
+    # As haproxy's image has it. Under nohup a shell cannot trap SIGHUP.
+    signalled = 'trap "" TERM; trap "exit 0" USR1; ' + SLEEPS
     stubborn = 'trap "" TERM; ' + SLEEPS
     ours = dict(labels(), **{"io.cri-containerd.kind": "container"})
     found = {
         "a" * 64: (Process(stopping), ours),
         "b" * 64: (
-            Process(hupping),
-            dict(ours, **{"io.containerd.image.config.stop-signal": "SIGHUP"}),
+            Process(signalled),
+            dict(ours, **{"io.containerd.image.config.stop-signal": "SIGUSR1"}),
         ),
         "c" * 64: (Process(stubborn), dict(ours, **{pods.GRACE_LABEL: "0"})),
         "d" * 64: (Process(SLEEPS), {"io.cri-containerd.kind": "sandbox"}),
