@@ -253,8 +253,8 @@ def _terminate(entries: t.Sequence[t.Dict[str, t.Any]], grace: float) -> None:
         for entry in entries:
             if entry["pid"]:
                 _kill(entry["pid"], _stop_signal(entry["labels"]))
-    deadline = time.time() + grace
-    while pending and time.time() < deadline:
+    deadline = time.monotonic() + grace
+    while pending and time.monotonic() < deadline:
         pending = {pid for pid in pending if os.path.exists("/proc/%d" % pid)}
         time.sleep(0.05)
     for pid in pending:

@@ -181,7 +181,7 @@ class Builder:
     def __init__(self, options: t.Dict[str, t.Any]) -> None:
         self.options = options
         self.progress = node.Progress(options["progress_file"])
-        self.deadline = time.time() + options["timeout"]
+        self.deadline = time.monotonic() + options["timeout"]
         self.masked = list(options["secrets"].values())
         self.told = False
         self.client = ["buildctl", "--addr=" + options["address"]]
@@ -207,7 +207,7 @@ class Builder:
                 "buildctl cannot be run: %s. The role buildkit installs it." % exc
             ) from exc
         # Asked to end, it still notes which build it was (forget()).
-        timer = threading.Timer(max(0.0, self.deadline - time.time()), process.terminate)
+        timer = threading.Timer(max(0.0, self.deadline - time.monotonic()), process.terminate)
         timer.start()
         steps = builds.Steps()
         said = []
@@ -225,7 +225,7 @@ class Builder:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        if time.time() > self.deadline:
+        if time.monotonic() > self.deadline:
             said.append("It was ended after %d s (timeout).\n" % self.options["timeout"])
         return status, builds.mask("".join(said), self.masked), steps
 
@@ -442,7 +442,7 @@ def check(options: t.Dict[str, t.Any], builder: Builder) -> None:
 
 
 def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
-    started = time.time()
+    started = time.monotonic()
     options = dict(module.params)
     options["secrets"] = take_secrets(module)
     options["build_args"] = {key: str(value) for key, value in options["build_args"].items()}
@@ -492,7 +492,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
             for entry in new
         ],
         "steps": [dict(step, name=builds.mask(step["name"], builder.masked)) for step in steps],
-        "seconds": round(time.time() - started, 2),
+        "seconds": round(time.monotonic() - started, 2),
         "diff": {"before": listing("before"), "after": listing("after")},
     }
 

@@ -368,12 +368,12 @@ class Carrier:
 
     def settled_ids(self, wanted: t.Sequence[str]) -> t.Dict[str, str]:
         """containerd_ids(), once CRI has seen what was imported (it hears of it by event)."""
-        deadline = time.time() + 15
+        deadline = time.monotonic() + 15
         while True:
             present = self.containerd_ids()
             if set(wanted) <= {name for name in present if name.startswith("sha256:")}:
                 return present
-            if time.time() > deadline:
+            if time.monotonic() > deadline:
                 return present
             time.sleep(0.3)
 
@@ -401,7 +401,7 @@ class Carrier:
 
 
 def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
-    started = time.time()
+    started = time.monotonic()
     carrier = Carrier(module)
     docker_images = carrier.docker_images()
     answers = node.run(["ctr", "version"], check=False).returncode == 0
@@ -477,7 +477,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
     result.update(
         waiting=waiting(module.params["fill"]) if answers else [],
         streamed_bytes=carrier.streamed,
-        seconds=round(time.time() - started, 2),
+        seconds=round(time.monotonic() - started, 2),
     )
     return result
 

@@ -139,7 +139,7 @@ def listed(entries: t.Sequence[Facts]) -> str:
 
 
 def run_module(module: AnsibleModule) -> Facts:
-    started = time.time()
+    started = time.monotonic()
     progress = node.Progress(module.params["progress_file"])
     record = adopter.load(adopter.RECORD)
     fill = module.params["fill"] or record.get("fill", "local_only")
@@ -189,7 +189,7 @@ def run_module(module: AnsibleModule) -> Facts:
             )
     if record and not module.check_mode:
         forget_what_is_whole(record)
-    result["seconds"] = round(time.time() - started, 2)
+    result["seconds"] = round(time.monotonic() - started, 2)
     return result
 
 
@@ -201,8 +201,8 @@ def write_blobs(
 
         def tell(count: int, number: int = number) -> None:
             state["bytes"] += count
-            if time.time() - state["said"] > 3:
-                state["said"] = time.time()
+            if time.monotonic() - state["said"] > 3:
+                state["said"] = time.monotonic()
                 progress.say(
                     "making images whole: %d of %d layers, %.0f of %.0f MB"
                     % (number, len(layers), state["bytes"] / 1e6, total / 1e6)

@@ -372,18 +372,18 @@ class Switch:
         self.journal.step("wait for pods")
         self.wait_tasks(self.others, KEEP_SECONDS)
         self.step("switch control plane", "etcd and the API server follow")
-        away = time.time()
+        away = time.monotonic()
         self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
         control_plane.show(hidden)
         # Where there are several control planes another one's API answers all the time.
         self.wait_tasks(self.others + 2 * len(hidden), KEEP_SECONDS)
         while self.api_away():
-            if time.time() > away + self.params["ready_timeout"]:
+            if time.monotonic() > away + self.params["ready_timeout"]:
                 raise SwitchFailed(
                     "the API server did not start on containerd\n" + node.journal_tail("kubelet")
                 )
             time.sleep(0.1)
-        self.api_away_seconds = round(time.time() - away, 2)
+        self.api_away_seconds = round(time.monotonic() - away, 2)
         self.say("the API is back, it was away %.1f s" % self.api_away_seconds)
         self.restore_mirrors()
         # The kubelet is started anew, so that it watches the manifests' own directory again.
@@ -411,8 +411,8 @@ class Switch:
 
     def wait_tasks(self, count: int, seconds: float) -> None:
         """Wait until containerd runs so many containers and sandboxes, or no longer than that."""
-        deadline = time.time() + seconds
-        while node.ctr("tasks", "list").count("RUNNING") < count and time.time() < deadline:
+        deadline = time.monotonic() + seconds
+        while node.ctr("tasks", "list").count("RUNNING") < count and time.monotonic() < deadline:
             time.sleep(0.1)
 
     def api_away(self) -> bool:
@@ -475,13 +475,13 @@ class Switch:
 
     def revive_docker(self) -> None:
         node.run(["systemctl", "start", "docker"], check=False, timeout=120)
-        deadline = time.time() + 60
+        deadline = time.monotonic() + 60
         while True:
             try:
                 DockerAPI(self.params["docker_socket"]).get("/info")
                 return
             except (DockerError, ValueError) as exc:
-                if time.time() > deadline:
+                if time.monotonic() > deadline:
                     raise SwitchFailed(
                         "docker does not answer: %s\n%s" % (exc, node.journal_tail("docker"))
                     ) from exc
@@ -489,14 +489,14 @@ class Switch:
 
     def wait_ready(self, prefix: str, started: float) -> str:
         """Wait for Ready as the API reports it, from a status that this kubelet sent."""
-        deadline = started + self.params["ready_timeout"]
-        told = time.time()
+        deadline = time.monotonic() + self.params["ready_timeout"]
+        told = time.monotonic()
         while True:
             version, seen = self.node_status(prefix, started)
             if version:
                 self.say("Ready on %s" % version)
                 return version
-            if time.time() > deadline:
+            if time.monotonic() > deadline:
                 raise SwitchFailed(
                     "after %d s: %s\nkubelet's journal:\n%s\ncontainerd's journal:\n%s"
                     % (
@@ -506,9 +506,9 @@ class Switch:
                         node.journal_tail("containerd"),
                     )
                 )
-            if time.time() - told > 5:
-                told = time.time()
-                self.say("waiting for Ready, %d s left: %s" % (deadline - time.time(), seen))
+            if time.monotonic() - told > 5:
+                told = time.monotonic()
+                self.say("waiting for Ready, %d s left: %s" % (deadline - time.monotonic(), seen))
             time.sleep(POLL_SECONDS)
 
     def kubectl(self, *words: str, seconds: int = 3) -> subprocess.CompletedProcess[str]:
@@ -557,7 +557,7 @@ class Switch:
     ) -> t.Dict[str, float]:
         """Wait until the pods that were ready before are so again (None: all of them)."""
         began = self.journal.data["began"]
-        deadline = time.time() + self.params["pods_timeout"]
+        deadline = time.monotonic() + self.params["pods_timeout"]
         told = 0.0
         seconds: t.Dict[str, float] = {}
         while True:
@@ -582,10 +582,10 @@ class Switch:
                     len(found["items"]),
                     ", ".join(pod["name"] for pod in late[:4]) + (", …" if late[4:] else ""),
                 )
-                if time.time() - told > 3:
-                    told = time.time()
+                if time.monotonic() - told > 3:
+                    told = time.monotonic()
                     self.say(text)
-            if time.time() > deadline:
+            if time.monotonic() > deadline:
                 raise SwitchFailed(
                     "The node is Ready, but after %d s some of its pods are not: %s. Look at "
                     "kubectl describe pod; the playbook rollback goes back to docker."
