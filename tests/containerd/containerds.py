@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pathlib
 import subprocess
-import tarfile
 
 import pytest
 import stages
@@ -71,8 +70,9 @@ def ask(containerd: str, work: pathlib.Path, texts: dict[str, str]) -> Answers:
         stage = plan.containerds[containerd]
         if not stage.ready():
             pytest.exit("The lab lacks containerd %s: run `make configs-all`." % containerd, 2)
-        with tarfile.open(next(stage.path.glob("*.tar.gz"))) as archive:
-            archive.extract("bin/containerd", work, filter="data")
+        # Not with tarfile: bookworm's Python 3.11.2 has no filters yet, and newer ones want one.
+        tarball = next(stage.path.glob("*.tar.gz"))
+        subprocess.run(["tar", "-xf", tarball, "-C", work, "bin/containerd"], check=True)
         program = "/work/bin/containerd"
     (work / "in").mkdir()
     (work / "out").mkdir()
