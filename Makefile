@@ -123,7 +123,7 @@ bench-images: setup lab ## how images get to containerd: adopted, streamed, kURL
 	$(PYTHON) bench/carry.py
 
 .PHONY: bench-build
-bench-build: setup lab ## how long builds take: docker's two builders, ours, buildah (about 25 minutes)
+bench-build: setup lab ## how long builds take: docker's two builders, ours, buildah (about 40 minutes)
 	$(PYTHON) bench/build.py --rounds 2 --svg docs/bench-build.svg
 
 .PHONY: help

@@ -25,6 +25,9 @@ APP = "/root/bench-app"
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 NPMRC = "cafile=/app/ca.crt\nbuild_from_source=true\nnodedir=/usr\nupdate-notifier=false\n"
 
+#: Two clients of large services' APIs: 250 MB of modules.
+LARGER = {"aws-sdk": "2.1692.0", "googleapis": "137.1.0"}
+
 # Each prints what it does to stderr; {file}, {tag} and {base} are filled in.
 BUILD = {
     "legacy": "DOCKER_BUILDKIT=0 docker build --network=host --build-arg BASE={base}"
@@ -214,15 +217,42 @@ class Bench:
         self.build("better Dockerfile, package.json changed", "ours", "Dockerfile.better")
         self.to_pod()
 
-    def to_pod(self) -> None:
+    def larger(self) -> None:
+        """The same with modules of the size that an application of some years has."""
+        package = json.loads((ROOT / "bench/app/package.json").read_text(encoding="utf-8"))
+        package["dependencies"] |= LARGER
+        text = json.dumps(package, indent=2)
+        self.made.inside("tee", f"{APP}/package.json", stdin=text)
+        for side in SIDES:
+            self.prune(side)
+            self.build("larger, cold", side)
+        for _ in range(self.arguments.changes):
+            self.change("source")
+            for side in SIDES:
+                self.build("larger, a source file changed", side)
+        self.build("(larger, better Dockerfile)", "ours", "Dockerfile.better")
+        for _ in range(self.arguments.changes):
+            self.change("source")
+            self.build(
+                "better Dockerfile, larger, a source file changed", "ours", "Dockerfile.better"
+            )
+        self.to_pod("larger, ")
+        self.context()
+
+    def to_pod(self, prefix: str = "") -> None:
         """From a change to a running pod: build, push and pull against build."""
         for side in ("legacy", "ours"):
             self.prune(side)
-        self.change_and_run("cold, to the running pod", "source")
+        self.change_and_run(f"{prefix}cold, to the running pod", "source")
         # From here on the registry and the kubelet know all that is not changed.
+        case = f"{prefix}a source file changed, to the running pod"
         for _ in range(self.arguments.changes):
-            self.change_and_run("a source file changed, to the running pod", "source")
-        self.change_and_run("package.json changed, to the running pod", "package")
+            self.change_and_run(case, "source")
+        self.change_and_run(f"{prefix}package.json changed, to the running pod", "package")
+        self.run_ours("(better Dockerfile, to the running pod)", "Dockerfile.better")
+        for _ in range(self.arguments.changes):
+            self.change("source")
+            self.run_ours(f"better Dockerfile, {case}", "Dockerfile.better")
 
     def change_and_run(self, case: str, what: str) -> None:
         self.change(what)
@@ -230,8 +260,11 @@ class Bench:
         build = BUILD["legacy"].format(file="Dockerfile", tag=tag, base=BASE)
         pod = POD.format(tag=tag, policy="Always")
         self.run(case, "legacy", f"{build}\ndocker push {tag}\n{pod}")
+        self.run_ours(case, "Dockerfile")
+
+    def run_ours(self, case: str, file: str) -> None:
         tag = f"{IMAGE}:local-{self.serial}"
-        build = BUILD["ours"].format(file="Dockerfile", tag=tag, base=BASE)
+        build = BUILD["ours"].format(file=file, tag=tag, base=BASE)
         pod = POD.format(tag=tag, policy="Never")
         self.run(case, "ours", f"{build}\n{pod}")
 
@@ -330,7 +363,8 @@ def measure(arguments: argparse.Namespace) -> None:
         bench = Bench(made, arguments)
         made.bash(PREPARE.replace("BASE", BASE))
         bench.context()
-        bench.first()
+        if "small" in arguments.parts:
+            bench.first()
         started = time.monotonic()
         for number in range(1, arguments.rounds + 1):
             left = ""
@@ -338,7 +372,10 @@ def measure(arguments: argparse.Namespace) -> None:
                 each = (time.monotonic() - started) / (number - 1)
                 left = f", about {each * (arguments.rounds - number + 1) / 60:.0f} min to go"
             say(f"round {number} of {arguments.rounds}{left}")
-            bench.round(number)
+            if "small" in arguments.parts:
+                bench.round(number)
+            if "large" in arguments.parts:
+                bench.larger()
         told = made.bash("buildctl --version; buildah --version; nodejs --version || true")
         versions = made.versions() | {"tools": " | ".join(told.splitlines())}
     report(bench.found, versions, arguments.svg)
@@ -346,7 +383,11 @@ def measure(arguments: argparse.Namespace) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=1, help="of everything (about 10 min each)")
+    parts = ("small", "large")
+    parser.add_argument(
+        "--parts", nargs="+", choices=parts, default=parts, help="which application"
+    )
+    parser.add_argument("--rounds", type=int, default=1, help="of everything (about 20 min each)")
     parser.add_argument("--changes", type=int, default=3, help="changes of a source file a round")
     parser.add_argument("--svg", type=Path, help="where to write the plot")
     parser.add_argument("--quiet", type=float, default=0.35, help="start below this share of CPU")
