@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,13 @@ class Bench:
             self.prune(side, unpack=False)
             self.build("first on the node", side)
 
+    def everyday(self, case: str, sides: Sequence[str], file: str = "Dockerfile") -> None:
+        """A source file changes, and each builds that; several times."""
+        for _ in range(self.arguments.changes):
+            self.change("source")
+            for side in sides:
+                self.build(case, side, file)
+
     def round(self, number: int) -> None:
         sides = list(SIDES) if number % 2 else list(reversed(SIDES))
         for side in sides:
@@ -195,10 +203,7 @@ class Bench:
             self.build("cold", side)
         for side in sides:
             self.build("again, nothing changed", side)
-        for _ in range(self.arguments.changes):
-            self.change("source")
-            for side in sides:
-                self.build("a source file changed", side)
+        self.everyday("a source file changed", sides)
         self.change("package")
         for side in sides:
             self.build("package.json changed", side)
@@ -210,9 +215,8 @@ class Bench:
         # What a Dockerfile for BuildKit gives: cache mounts, and the order of stages.
         self.prune("ours")
         self.build("better Dockerfile, cold", "ours", "Dockerfile.better")
-        for _ in range(self.arguments.changes):
-            self.change("source")
-            self.build("better Dockerfile, a source file changed", "ours", "Dockerfile.better")
+        better = "better Dockerfile, a source file changed"
+        self.everyday(better, ["ours"], "Dockerfile.better")
         self.change("package")
         self.build("better Dockerfile, package.json changed", "ours", "Dockerfile.better")
         self.to_pod()
@@ -226,16 +230,10 @@ class Bench:
         for side in SIDES:
             self.prune(side)
             self.build("larger, cold", side)
-        for _ in range(self.arguments.changes):
-            self.change("source")
-            for side in SIDES:
-                self.build("larger, a source file changed", side)
+        case = "larger, a source file changed"
+        self.everyday(case, SIDES)
         self.build("(larger, better Dockerfile)", "ours", "Dockerfile.better")
-        for _ in range(self.arguments.changes):
-            self.change("source")
-            self.build(
-                "better Dockerfile, larger, a source file changed", "ours", "Dockerfile.better"
-            )
+        self.everyday(f"better Dockerfile, {case}", ["ours"], "Dockerfile.better")
         self.to_pod("larger, ")
         self.context()
 
