@@ -26,12 +26,15 @@ options:
     description: The kubelet's configuration file, where its command line does not name one.
     type: path
     default: /var/lib/kubelet/config.yaml
-  docker_users:
+  gather_subset:
     description:
-      - Whether to look for those that use docker, in the units, cron jobs and scripts of the whole
-        node and in its processes. It is most of the work, and only a plan needs it.
-    type: bool
-    default: true
+      - What to look at, so that a second look after a change reads only what changed.
+      - V(all), or names of the keys of RV(runtime_info); V(!NAME) leaves one out, as in
+        M(ansible.builtin.setup). V(docker_users) reads the units, cron jobs and scripts of the
+        whole node and its processes; it is most of the work, and only a plan needs it.
+    type: list
+    elements: str
+    default: [all]
     version_added: "0.2.0"
 attributes:
   check_mode:
@@ -55,7 +58,8 @@ EXAMPLES = r"""
 RETURN = r"""
 runtime_info:
   description:
-    - What was found. Sizes are in bytes, times are as the program in question prints them.
+    - What was found, a key for each name of O(gather_subset). Sizes are in bytes, times are as the
+      program in question prints them.
   returned: always
   type: dict
   contains:
@@ -82,8 +86,7 @@ runtime_info:
       description:
         - C(processes) that are connected to docker's socket now, the kubelet left out; C(files),
           which are units, cron jobs and scripts that call docker, each with line, subcommand and
-          purpose; C(log_agents), whose configuration reads docker's log files. V(null) where
-          O(docker_users=false).
+          purpose; C(log_agents), whose configuration reads docker's log files.
       type: dict
     logins:
       description: Files with registry logins; their hosts, and whether the kubelet reads them.
@@ -534,6 +537,17 @@ def docker_users_facts(socket_path: str) -> t.Dict[str, t.Any]:
     }
 
 
+def kubernetes_facts(kubelet: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+    admin_conf = "/etc/kubernetes/admin.conf"
+    return {
+        # As the kubelet makes it (k8s.io/component-helpers/node/util, GetHostname).
+        "node_name": (kubelet["flags"].get("hostname-override") or platform.node()).strip().lower(),
+        "control_plane": os.path.exists("/etc/kubernetes/manifests/kube-apiserver.yaml"),
+        "kubectl": find_program("kubectl"),
+        "admin_conf": admin_conf if os.path.exists(admin_conf) else None,
+    }
+
+
 def login_facts(kubelet: t.Dict[str, t.Any]) -> t.List[t.Dict[str, t.Any]]:
     root = kubelet["flags"].get("root-dir", KUBELET_ROOT)
     try:
@@ -562,52 +576,88 @@ def journal_facts() -> t.Optional[t.Dict[str, t.Any]]:
         return None
 
 
+SUBSETS = (
+    "os",
+    "kubernetes",
+    "kubelet",
+    "docker",
+    "docker_users",
+    "logins",
+    "containerd",
+    "cni",
+    "journal",
+    "disk",
+)
+
+
+def chosen_subsets(wanted: t.Sequence[str]) -> t.Set[str]:
+    """The subsets that gather_subset asks for; ValueError for a name that there is not."""
+    unknown = {name.lstrip("!") for name in wanted} - set(SUBSETS) - {"all"}
+    if unknown:
+        raise ValueError(
+            "gather_subset: there is no %s; choose from all, %s"
+            % (", ".join(sorted(unknown)), ", ".join(SUBSETS))
+        )
+    added = [name for name in wanted if not name.startswith("!")]
+    chosen = set(SUBSETS) if "all" in added or not added else set(added)
+    return chosen - {name[1:] for name in wanted if name.startswith("!")}
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
             "kubelet_config": {"type": "path", "default": "/var/lib/kubelet/config.yaml"},
-            "docker_users": {"type": "bool", "default": True},
+            "gather_subset": {"type": "list", "elements": "str", "default": ["all"]},
         },
         supports_check_mode=True,
     )
+    try:
+        chosen = chosen_subsets(module.params["gather_subset"])
+    except ValueError as exc:
+        module.fail_json(msg=str(exc))
     socket = module.params["docker_socket"]
     journal = journal_facts()
     # Each of these waits for programs and for docker most of the time.
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-        looking_kubelet = pool.submit(kubelet_facts, module.params["kubelet_config"])
-        looking_docker = pool.submit(docker_facts, socket)
-        looking_containerd = pool.submit(containerd_facts)
-        looking_users = module.params["docker_users"] and pool.submit(docker_users_facts, socket)
-        kubelet, docker = looking_kubelet.result(), looking_docker.result()
-        containerd = looking_containerd.result()
-        users = looking_users.result() if looking_users else None
-    admin_conf = "/etc/kubernetes/admin.conf"
-    facts = {
-        "os": os_facts(),
-        "kubernetes": {
-            # As the kubelet makes it (k8s.io/component-helpers/node/util, GetHostname).
-            "node_name": (kubelet["flags"].get("hostname-override") or platform.node())
-            .strip()
-            .lower(),
-            "control_plane": os.path.exists("/etc/kubernetes/manifests/kube-apiserver.yaml"),
-            "kubectl": find_program("kubectl"),
-            "admin_conf": admin_conf if os.path.exists(admin_conf) else None,
-        },
-        "kubelet": kubelet,
-        "docker": docker,
-        "docker_users": users,
-        "logins": login_facts(kubelet),
-        "containerd": containerd,
+
+        def look(
+            needed_for: t.Set[str], function: t.Callable[..., t.Any], *arguments: t.Any
+        ) -> t.Any:
+            return pool.submit(function, *arguments) if chosen & needed_for else None
+
+        looking = {
+            "kubelet": look(
+                {"kubelet", "kubernetes", "logins", "cni"},
+                kubelet_facts,
+                module.params["kubelet_config"],
+            ),
+            "docker": look({"docker", "disk"}, docker_facts, socket),
+            "containerd": look({"containerd", "disk"}, containerd_facts),
+            "docker_users": look({"docker_users"}, docker_users_facts, socket),
+        }
+        found: t.Dict[str, t.Any] = {
+            name: future.result() for name, future in looking.items() if future
+        }
+    kubelet: t.Dict[str, t.Any] = found.get("kubelet", {})
+    if "os" in chosen:
+        found["os"] = os_facts()
+    if "kubernetes" in chosen:
+        found["kubernetes"] = kubernetes_facts(kubelet)
+    if "logins" in chosen:
+        found["logins"] = login_facts(kubelet)
+    if "cni" in chosen:
         # The switch takes dockershim's CNI flags away; the directories stay where they were.
-        "cni": cni_facts(dict((journal or {}).get("flags_before", {}), **kubelet["flags"])),
-        "journal": journal,
-        "disk": {
-            "docker": node.disk_facts(docker.get("root_dir") or "/var/lib/docker"),
-            "containerd": node.disk_facts(containerd["root"]),
-        },
-    }
-    module.exit_json(changed=False, runtime_info=facts)
+        found["cni"] = cni_facts(dict((journal or {}).get("flags_before", {}), **kubelet["flags"]))
+    if "disk" in chosen:
+        found["disk"] = {
+            "docker": node.disk_facts(found["docker"].get("root_dir") or "/var/lib/docker"),
+            "containerd": node.disk_facts(found["containerd"]["root"]),
+        }
+    found["journal"] = journal
+    module.exit_json(
+        changed=False, runtime_info={name: found[name] for name in SUBSETS if name in chosen}
+    )
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def test_variables_have_the_roles_name(role):
         assert key.startswith(role.name + "_"), key
     for path in (role / "vars").glob("*.yml"):
         for key in load(path) or {}:
-            assert key.startswith("__%s_" % role.name), key
+            assert key.startswith("__%s_" % role.name.lstrip("_")), key
     for key in options(role):
         assert key.startswith(role.name + "_"), key
 

@@ -226,3 +226,22 @@ def test_pinning_is_read_from_the_program(tmp_path, program):
     found = node_runtime_info.containerd_facts()
     assert found["pins_images"] is True and found["active"] is False
     assert found["version"] == "v2.4.2"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [
+        (["all"], set(node_runtime_info.SUBSETS)),
+        ([], set(node_runtime_info.SUBSETS)),
+        (["!docker_users"], set(node_runtime_info.SUBSETS) - {"docker_users"}),
+        (["kubelet", "journal"], {"kubelet", "journal"}),
+        (["all", "!docker"], set(node_runtime_info.SUBSETS) - {"docker"}),
+    ],
+)
+def test_chosen_subsets(wanted, chosen):
+    assert node_runtime_info.chosen_subsets(wanted) == chosen
+
+
+def test_a_misspelt_subset_is_refused():
+    with pytest.raises(ValueError, match="there is no kubelets; choose from all, os"):
+        node_runtime_info.chosen_subsets(["kubelets"])
