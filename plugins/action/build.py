@@ -10,7 +10,7 @@ import shlex
 import typing as t
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.homelab.containerd.plugins.plugin_utils.watched import (
+from ansible_collections.homelab.containerd.plugins.plugin_utils.detached_action import (
     PROGRESS_DIR,
     WatchedAction,
 )

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from ansible_collections.homelab.containerd.plugins.plugin_utils.watched import WatchedAction
+from ansible_collections.homelab.containerd.plugins.plugin_utils.detached_action import (
+    WatchedAction,
+)
 
 
 class ActionModule(WatchedAction):

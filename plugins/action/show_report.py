@@ -14,11 +14,7 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.homelab.containerd.plugins.plugin_utils import (
-    report,
-    report_page,
-    report_text,
-)
+from ansible_collections.homelab.containerd.plugins.plugin_utils.report import model, page, text
 
 display = Display()
 
@@ -49,14 +45,14 @@ class ActionModule(ActionBase):
         )
         codes = {}
         if CODES.is_file():
-            codes = report.sections(CODES.read_text(encoding="utf-8"))
+            codes = model.sections(CODES.read_text(encoding="utf-8"))
         directory = arguments.pop("directory")
-        content = report.build(now=time.time(), codes=codes, **arguments)
+        content = model.build(now=time.time(), codes=codes, **arguments)
         files: dict[str, str] = {}
         if not self._task.check_mode:
             files = self._write(directory, content, codes)
         width = min(100, max(80, display.columns)) if sys.stdout.isatty() else WIDTH
-        for line, colour in report_text.lines(content, display.verbosity > 0, width):
+        for line, colour in text.lines(content, display.verbosity > 0, width):
             display.display(line, color=colour)
         if files:
             display.display("\nThis report as a page: %s" % files["html"])
@@ -67,14 +63,14 @@ class ActionModule(ActionBase):
     ) -> dict[str, str]:
         kinds = {
             "json": json.dumps(content, indent=1, ensure_ascii=False) + "\n",
-            "html": report_page.page(content, codes),
-            "txt": report_text.text(content, width=WIDTH),
+            "html": page.page(content, codes),
+            "txt": text.text(content, width=WIDTH),
         }
         files = {kind: os.path.join(directory, "report." + kind) for kind in kinds}
         try:
             os.makedirs(directory, exist_ok=True)
-            for kind, text in kinds.items():
-                _replace(files[kind], text)
+            for kind, content_of in kinds.items():
+                _replace(files[kind], content_of)
         except OSError as exc:
             # A migration is not to fail for want of its report.
             display.warning(

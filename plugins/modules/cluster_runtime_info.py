@@ -85,27 +85,11 @@ cluster_info:
       type: dict
 """
 
-import json
-import tempfile
-import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.homelab.containerd.plugins.module_utils import node, workloads
-
-
-def cluster_info(kubeconfig: str, timeout: int) -> t.Dict[str, t.Any]:
-    try:
-        # kubectl keeps what the API offers below its home: a look leaves nothing behind.
-        with tempfile.TemporaryDirectory() as home:
-            words = ["env", "HOME=" + home, "kubectl", "--kubeconfig", kubeconfig]
-            words += ["--request-timeout=%ds" % timeout, "get", ",".join(workloads.KINDS)]
-            words += ["--all-namespaces", "-o", "json"]
-            answer = json.loads(node.run(words, timeout=timeout + 10).stdout)
-        if not isinstance(answer, dict):
-            raise ValueError("kubectl printed no object")
-    except (node.NodeError, ValueError) as exc:
-        return dict(workloads.look({}), error=str(exc))
-    return dict(workloads.look(answer), error=None)
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.workloads import (
+    cluster_info,
+)
 
 
 def main() -> None:

@@ -73,74 +73,32 @@ seconds:
   type: float
 """
 
-import json
-import os
 import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.homelab.containerd.plugins.module_utils import (
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
     adopter,
     adoption,
-    layer_store,
-    node,
 )
-
-Facts = t.Dict[str, t.Any]
-
-
-def be_modest() -> None:
-    """Behind everybody else in the queues for CPU and disk; what feeds containerd sets its pace."""
-    os.nice(19)
-    node.run(["ionice", "-c", "3", "-p", str(os.getpid())], check=False)
-
-
-def write_blob(layer: Facts, record: Facts, tell: t.Callable[[int], None]) -> None:
-    """One layer's blob, from the first of its directories that has it whole."""
-    tar_split = "%s/%s.json.gz" % (adopter.TAR_SPLITS, adopter.hexadecimal(layer["chain"]))
-    failures = []
-    for places in ("snapshots", "docker"):
-        directory = record.get(places, {}).get(layer["chain"])
-        if not directory or not os.path.isdir(directory):
-            failures.append("no directory in %s" % places)
-            continue
-
-        def chunks(directory: str = directory) -> t.Iterator[bytes]:
-            for chunk in layer_store.tar_stream(tar_split, directory):
-                tell(len(chunk))
-                yield chunk
-
-        # A name of its own: what a killed run left under a name, ctr wants to go on with, and
-        # cannot, as a pipe has no offset. containerd drops that after a day
-        # (metadata/content.go, expireAt).
-        key = "homelab-fill-%s-%d" % (layer["diff"], time.time_ns())
-        words = ["content", "ingest", "--expected-digest", layer["diff"]]
-        words += ["--expected-size", str(layer["size"]), key]
-        try:
-            node.ctr_feed(words, chunks())
-            return
-        except (OSError, node.NodeError) as exc:
-            failures.append(str(exc))
-    raise node.NodeError(
-        "The blob %s could not be written: %s. docker save NAME | ctr -n k8s.io images import - "
-        "brings the image whole, where docker still has it." % (layer["diff"], "; ".join(failures))
-    )
-
-
-def shortly(entries: t.Sequence[Facts]) -> t.List[Facts]:
-    return [dict(entry, layers=len(entry["layers"])) for entry in entries]
-
-
-def listed(entries: t.Sequence[Facts]) -> str:
-    return "".join(
-        "%s lacks %d blobs\n" % (", ".join(entry["names"]), len(entry["layers"]))
-        for entry in entries
-    )
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd.blobs import (
+    Facts,
+    be_modest,
+    forget_what_is_whole,
+    listed,
+    shortly,
+    write_blobs,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    mounts,
+    progress,
+)
 
 
 def run_module(module: AnsibleModule) -> Facts:
     started = time.monotonic()
-    progress = node.Progress(module.params["progress_file"])
+    report = progress.Progress(module.params["progress_file"])
     record = adopter.load(adopter.RECORD)
     fill = module.params["fill"] or record.get("fill", "local_only")
     found: t.Dict[str, t.List[Facts]] = {"waiting": [], "left": []}
@@ -165,9 +123,9 @@ def run_module(module: AnsibleModule) -> Facts:
             ),
         },
     }
-    free = node.disk_facts(module.params["containerd_root"])["free_bytes"]
+    free = mounts.disk_facts(module.params["containerd_root"])["free_bytes"]
     if layers and total + module.params["reserve_bytes"] > free:
-        raise node.NodeError(
+        raise commands.NodeError(
             "Not enough space for the blobs of adopted images: %s needs %.1f MB and %.1f MB kept "
             "in reserve (carry_images_reserve_bytes), and has %.1f MB free. Make room, or set "
             "carry_images_fill to never; nothing was changed."
@@ -180,10 +138,10 @@ def run_module(module: AnsibleModule) -> Facts:
         )
     if layers and not module.check_mode:
         be_modest()
-        write_blobs(list(layers.values()), total, record, progress)
+        write_blobs(list(layers.values()), total, record, report)
         left = adoption.lacking(record, *adopter.manifests_and_blobs(), fill=fill)["waiting"]
         if left:
-            raise node.NodeError(
+            raise commands.NodeError(
                 "%s still lack blobs although they were written: something removed them; run this "
                 "again" % ", ".join(name for entry in left for name in entry["names"])
             )
@@ -191,42 +149,6 @@ def run_module(module: AnsibleModule) -> Facts:
         forget_what_is_whole(record)
     result["seconds"] = round(time.monotonic() - started, 2)
     return result
-
-
-def write_blobs(
-    layers: t.Sequence[Facts], total: int, record: Facts, progress: node.Progress
-) -> None:
-    state = {"bytes": 0, "said": 0.0}
-    for number, layer in enumerate(layers):
-
-        def tell(count: int, number: int = number) -> None:
-            state["bytes"] += count
-            if time.monotonic() - state["said"] > 3:
-                state["said"] = time.monotonic()
-                progress.say(
-                    "making images whole: %d of %d layers, %.0f of %.0f MB"
-                    % (number, len(layers), state["bytes"] / 1e6, total / 1e6)
-                )
-
-        write_blob(layer, record, tell)
-    progress.say("%d layers written, %.0f MB" % (len(layers), total / 1e6))
-
-
-def forget_what_is_whole(record: Facts) -> None:
-    """Drop the notes of images that lack nothing any more, or are gone."""
-    found = adoption.lacking(record, *adopter.manifests_and_blobs(), fill="all")
-    lacking = {entry["id"] for entry in found["waiting"]}
-    kept = {key: image for key, image in record["images"].items() if key in lacking}
-    chains = {layer["chain"] for image in kept.values() for layer in image["layers"]}
-    if kept != record["images"]:
-        for places in ("snapshots", "docker"):
-            record[places] = {c: d for c, d in record.get(places, {}).items() if c in chains}
-        record["images"] = kept
-        node.write_text(adopter.RECORD, json.dumps(record, sort_keys=True), 0o600)
-    names = {adopter.hexadecimal(chain) + ".json.gz" for chain in chains}
-    if os.path.isdir(adopter.TAR_SPLITS):
-        for name in set(os.listdir(adopter.TAR_SPLITS)) - names:
-            os.unlink(os.path.join(adopter.TAR_SPLITS, name))
 
 
 def main() -> None:
@@ -244,7 +166,7 @@ def main() -> None:
         with adopter.alone(module.check_mode):
             return run_module(module)
 
-    node.finish(module, work)
+    progress.finish(module, work)
 
 
 if __name__ == "__main__":

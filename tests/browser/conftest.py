@@ -101,15 +101,15 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def reports() -> dict[str, dict[str, t.Any]]:
     """By name: a blocked cluster, one that was migrated (in part), and a real one's record."""
     import report_samples as samples
-    from ansible_collections.homelab.containerd.plugins.plugin_utils import report
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.report import model
     from support import read_recorded
 
-    codes = report.sections(samples.codes_text())
+    codes = model.sections(samples.codes_text())
     plans, cluster = samples.three_nodes()
-    blocked = report.build(plans, cluster, now=samples.NOW, codes=codes)
+    blocked = model.build(plans, cluster, now=samples.NOW, codes=codes)
     plans, cluster = samples.without_blockers()
     outcomes, api = samples.migrated()
-    partly = report.build(
+    partly = model.build(
         plans,
         cluster,
         now=samples.NOW + 700,
@@ -126,9 +126,12 @@ def pages(
     reports: dict[str, dict[str, t.Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, pathlib.Path]:
     import report_samples as samples
-    from ansible_collections.homelab.containerd.plugins.plugin_utils import report, report_page
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.report import model
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.report import (
+        page as report_page,
+    )
 
-    codes = report.sections(samples.codes_text())
+    codes = model.sections(samples.codes_text())
     directory = tmp_path_factory.mktemp("pages")
     written = {}
     for name, content in reports.items():

@@ -16,12 +16,14 @@ import tomllib
 import typing as t
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.filter.migration import (
+from ansible_collections.homelab.containerd.plugins.filter.containerd_config import (
     containerd_config,
+)
+from ansible_collections.homelab.containerd.plugins.filter.docker_config import (
     translate_daemon_json,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils import version_rules
-from ansible_collections.homelab.containerd.plugins.module_utils.containerd_config import (
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import versions
+from ansible_collections.homelab.containerd.plugins.plugin_utils.containerd_config import (
     merge_settings,
 )
 from containerds import BOOTED, INVALID, ask, versions_of
@@ -180,12 +182,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def settings(containerd: str, case: Case) -> dict[str, t.Any]:
-    version = version_rules.parse_version(containerd)
+    version = versions.parse_version(containerd)
     assert version
     translated = translate_daemon_json(case.daemon_json)
     assert translated["problems"] == []
     return dict(
-        SETTINGS, config_version=version_rules.config_version(version), **translated["containerd"]
+        SETTINGS, config_version=versions.config_version(version), **translated["containerd"]
     )
 
 

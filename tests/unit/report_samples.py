@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils import workloads
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import workloads
 from support import ROOT, read_recorded
 
 NOW = 1_795_564_800.0  # 2026-11-25 00:00 UTC

@@ -19,7 +19,7 @@ from support import ROOT
 ON_NODES = sorted(
     path
     for folder in ("modules", "module_utils")
-    for path in (ROOT / "plugins" / folder).glob("*.py")
+    for path in (ROOT / "plugins" / folder).rglob("*.py")
 )
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 ROLES = sorted(path.parent for path in (ROOT / "roles").glob("*/tasks"))

@@ -11,7 +11,7 @@ import shlex
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.homelab.containerd.plugins.filter import builds
+from ansible_collections.homelab.containerd.plugins.filter import build_job
 
 #: Options with a value that each program defines. Read at: kaniko v1.24.0's last commit and
 #: osscontainertools/kaniko 6bcc934 (cmd/executor/cmd/root.go, in both); genuinetools/img 16d3b6c
@@ -69,7 +69,7 @@ def commands(job):
 def test_only_options_that_the_programs_know(wish, engine, git):
     wish.update(engine=engine, git=git)
     seen = set()
-    for words in commands(builds.build_job(wish)):
+    for words in commands(build_job.build_job(wish)):
         program = words[0] if words[0].startswith("/") else " ".join(words[:2])
         if program == "buildctl debug":
             continue
@@ -83,7 +83,7 @@ def test_only_options_that_the_programs_know(wish, engine, git):
 @pytest.mark.parametrize("engine", ["buildkit", "buildah", "kaniko", "img"])
 def test_each_engine_gets_the_whole_wish(wish, engine):
     wish["engine"] = engine
-    text = "\n".join(" ".join(words) for words in commands(builds.build_job(wish)))
+    text = "\n".join(" ".join(words) for words in commands(build_job.build_job(wish)))
     for part in ("deploy/Dockerfile", "A=1 2", "release", "linux/amd64", *wish["tags"]):
         assert part in text, part
 
@@ -99,17 +99,17 @@ def test_each_engine_gets_the_whole_wish(wish, engine):
 )
 def test_image_and_rights(wish, engine, image, privileged):
     wish["engine"] = engine
-    job = builds.build_job(wish)
+    job = build_job.build_job(wish)
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["image"] == image
     assert container["securityContext"] == {"privileged": privileged}
     wish["image"] = "registry.lab:5000/own:1"
-    job = builds.build_job(wish)
+    job = build_job.build_job(wish)
     assert job["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.lab:5000/own:1"
 
 
 def test_the_context_is_the_nodes_directory_and_read_only(wish):
-    spec = builds.build_job(wish)["spec"]["template"]["spec"]
+    spec = build_job.build_job(wish)["spec"]["template"]["spec"]
     assert {"name": "context", "hostPath": {"path": "/srv/app", "type": "Directory"}} in spec[
         "volumes"
     ]
@@ -117,13 +117,13 @@ def test_the_context_is_the_nodes_directory_and_read_only(wish):
     assert mount["readOnly"] is True
     assert spec["nodeSelector"] == {"kubernetes.io/hostname": "node1"}
     wish["git"] = True
-    spec = builds.build_job(wish)["spec"]["template"]["spec"]
+    spec = build_job.build_job(wish)["spec"]["template"]["spec"]
     assert not any(volume["name"] == "context" for volume in spec["volumes"])
 
 
 def test_a_login_comes_from_its_secret(wish):
     wish["registry_login"] = "registry-login"
-    spec = builds.build_job(wish)["spec"]["template"]["spec"]
+    spec = build_job.build_job(wish)["spec"]["template"]["spec"]
     (volume,) = (v for v in spec["volumes"] if v["name"] == "login")
     assert volume["secret"]["secretName"] == "registry-login"
     env = {entry["name"]: entry["value"] for entry in spec["containers"][0]["env"]}
@@ -131,7 +131,7 @@ def test_a_login_comes_from_its_secret(wish):
 
 
 def test_job_and_pods_are_found_by_one_selector(wish):
-    job = builds.build_job(wish)
+    job = build_job.build_job(wish)
     assert job["metadata"]["labels"]["job-name"] == job["metadata"]["name"]
     assert job["spec"]["backoffLimit"] == 0
 
@@ -139,7 +139,7 @@ def test_job_and_pods_are_found_by_one_selector(wish):
 def test_an_unknown_engine_is_refused(wish):
     wish["engine"] = "docker"
     with pytest.raises(AnsibleFilterError, match="node, or a Job of buildkit, buildah"):
-        builds.build_job(wish)
+        build_job.build_job(wish)
 
 
 def listed(*items):
@@ -172,5 +172,5 @@ def pod(state):
     ],
 )
 def test_how_a_job_ends(text, outcome):
-    found = builds.job_outcome(text)
+    found = build_job.job_outcome(text)
     assert (found["state"], found["digest"], found["reason"]) == outcome

@@ -8,7 +8,7 @@ import base64
 import tomllib
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.filter import builds
+from ansible_collections.homelab.containerd.plugins.filter import cluster_builder
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def wish():
 
 
 def objects(wish, key="KEY"):
-    made = builds.cluster_builder(wish, "CA", "CERT", key)
+    made = cluster_builder.cluster_builder(wish, "CA", "CERT", key)
     return {item["kind"]: item for item in made["items"]}
 
 

@@ -4,23 +4,30 @@
 
 from __future__ import annotations
 
+import importlib
 import tomllib
 
 import pytest
 import tomlkit
 import yaml
 from ansible.errors import AnsibleFilterError
-from ansible_collections.homelab.containerd.plugins.filter.migration import (
+from ansible_collections.homelab.containerd.plugins.filter.containerd_config import (
     HEADER,
-    FilterModule,
     containerd_config,
     containerd_config_paths,
     containerd_registries,
-    docker_certificates,
+)
+from ansible_collections.homelab.containerd.plugins.filter.docker_config import (
+    translate_daemon_json,
+)
+from ansible_collections.homelab.containerd.plugins.filter.kubelet_config import (
     kubelet_config,
     kubelet_configmaps_out_of_step,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils.registries import hosts_toml
+from ansible_collections.homelab.containerd.plugins.filter.registries import docker_certificates
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.registries import (
+    hosts_toml,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from support import ROOT, SETTINGS
@@ -245,7 +252,12 @@ def test_the_filters_that_roles_use_exist():
             if path.is_file():
                 for part in path.read_text().split("homelab.containerd.")[1:]:
                     used.add(part)
-    available = FilterModule().filters()
+    available = {}
+    for path in (ROOT / "plugins/filter").glob("*.py"):
+        module = importlib.import_module(
+            "ansible_collections.homelab.containerd.plugins.filter." + path.stem
+        )
+        available.update(module.FilterModule().filters())
     assert {name for name in available if any(part.startswith(name) for part in used)} == set(
         available
     )
@@ -256,7 +268,7 @@ def test_the_filters_that_roles_use_exist():
 
 
 def test_a_process_as_proc_shows_it():
-    found = FilterModule().filters()["translate_daemon_json"](
+    found = translate_daemon_json(
         "{}",
         "dockerd\0--mtu\x001400\0",
         {},

@@ -10,7 +10,9 @@ import json
 import tarfile
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import adoption
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import adoption
+from ansible_collections.homelab.containerd.plugins.module_utils._docker import tar_split
+from ansible_collections.homelab.containerd.plugins.module_utils._host import mounts
 from hypothesis import given
 from hypothesis import strategies as st
 from support import RECORDED
@@ -118,14 +120,16 @@ def test_the_parts_make_the_stream_and_its_size_again(stream, steps):
         place += size
     content = {name: stream[start : start + size] for name, start, size in files}
     lines = split_lines(stream, files)
-    parts = adoption.tar_parts(lines)
+    parts = tar_split.tar_parts(lines)
     made = b"".join(what if kind == "bytes" else content[what] for kind, what, _size in parts)
     assert made == stream
-    assert adoption.stream_size(lines) == len(stream)
+    assert tar_split.stream_size(lines) == len(stream)
 
 
 def test_empty_files_and_links_have_no_part():
-    assert list(adoption.tar_parts([b'{"type":1,"name":"www/","payload":null,"position":1}'])) == []
+    assert (
+        list(tar_split.tar_parts([b'{"type":1,"name":"www/","payload":null,"position":1}'])) == []
+    )
 
 
 # --- what containerd is given ------------------------------------------------------------------
@@ -200,13 +204,13 @@ def test_an_image_that_is_gone_lacks_nothing():
 # --- mounts ------------------------------------------------------------------------------------
 
 
-def mounts(*rows):
+def mount_table(*rows):
     """Rows of (number, device, root, mount point, file system)."""
     lines = [
         "%s 1 %s %s %s rw,relatime shared:1 - %s /dev/x rw" % (row[0], *row[1:4], row[4])
         for row in rows
     ]
-    return adoption.read_mounts("\n".join(lines))
+    return mounts.read_mounts("\n".join(lines))
 
 
 ROOT = ("1", "8:1", "/", "/", "ext4")
@@ -214,41 +218,39 @@ DATA = "/var/lib/docker/overlay2", "/var/lib/containerd/snapshots"
 
 
 def test_one_mount_needs_no_other_view():
-    assert adoption.common_view(DATA, mounts(ROOT)) == (None, "/")
+    assert mounts.common_view(DATA, mount_table(ROOT)) == (None, "/")
 
 
 def test_what_dockerd_mounts_on_itself_is_seen_through_the_mount_below():
-    found = mounts(ROOT, ("2", "8:1", "/var/lib/docker", "/var/lib/docker", "ext4"))
-    assert adoption.common_view(DATA, found) == (["--bind", "/"], "/")
-    assert adoption.inner_path(DATA[0], adoption.mount_of(DATA[0], found)) == DATA[0]
+    found = mount_table(ROOT, ("2", "8:1", "/var/lib/docker", "/var/lib/docker", "ext4"))
+    assert mounts.common_view(DATA, found) == (["--bind", "/"], "/")
+    assert mounts.inner_path(DATA[0], mounts.mount_of(DATA[0], found)) == DATA[0]
 
 
 def test_two_volumes_of_a_file_system_that_is_mounted_nowhere_whole():
-    found = mounts(
+    found = mount_table(
         ("1", "0:9", "/", "/", "overlay"),
         ("2", "8:1", "/v/a/_data", "/var/lib/docker", "ext4"),
         ("3", "8:1", "/v/b/_data", "/var/lib/containerd", "ext4"),
     )
-    assert adoption.common_view(DATA, found) == (["-t", "ext4", "/dev/x"], "/")
-    assert adoption.inner_path(DATA[1], adoption.mount_of(DATA[1], found)) == (
-        "/v/b/_data/snapshots"
-    )
+    assert mounts.common_view(DATA, found) == (["-t", "ext4", "/dev/x"], "/")
+    assert mounts.inner_path(DATA[1], mounts.mount_of(DATA[1], found)) == ("/v/b/_data/snapshots")
 
 
 def test_a_mount_that_another_hides_is_no_view():
-    found = mounts(
+    found = mount_table(
         ROOT,
         ("2", "8:2", "/", "/data", "xfs"),
         ("3", "0:7", "/", "/data", "tmpfs"),
         ("4", "8:2", "/d", "/var/lib/docker", "xfs"),
         ("5", "8:2", "/c", "/var/lib/containerd", "xfs"),
     )
-    assert adoption.common_view(DATA, found) == (["-t", "xfs", "/dev/x"], "/")
+    assert mounts.common_view(DATA, found) == (["-t", "xfs", "/dev/x"], "/")
 
 
 def test_names_with_spaces_and_later_mounts_over_earlier():
-    found = mounts(
+    found = mount_table(
         ROOT, ("2", "8:1", "/a\\040b", "/m\\040n", "ext4"), ("3", "8:2", "/", "/m\\040n", "xfs")
     )
     assert found[1].root == "/a b" and found[1].point == "/m n"
-    assert adoption.mount_of("/m n/x", found).number == "3"
+    assert mounts.mount_of("/m n/x", found).number == "3"

@@ -7,7 +7,8 @@ from __future__ import annotations
 import base64
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import builds
+from ansible_collections.homelab.containerd.plugins.module_utils._build import buildctl, progress
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import image_names
 
 
 @pytest.fixture
@@ -32,9 +33,9 @@ def options():
 
 def replay(recorded, name):
     """Feed a recorded run: the steps, all sentences, and what buildctl said to people."""
-    steps, sentences, said = builds.Steps(), [], ""
+    steps, sentences, said = progress.Steps(), [], ""
     for line in recorded("buildkit-0.34.2/" + name).splitlines(keepends=True):
-        event = builds.parse(line)
+        event = progress.parse(line)
         if event is None:
             said += line
         else:
@@ -65,14 +66,14 @@ def test_a_second_build_is_cached(recorded):
 
 def test_a_failure_has_the_line_and_the_last_words(recorded):
     steps, _sentences, said = replay(recorded, "failed-step.txt")
-    text = builds.failure(said, steps.failed())
+    text = progress.failure(said, steps.failed())
     assert "2 | >>> RUN echo unit some; echo unit words; exit 3" in text
     assert "exit code: 3" in text
     assert "unit some\nunit words" in text
 
 
 def test_what_a_terminal_would_overwrite_is_not_told():
-    steps = builds.Steps()
+    steps = progress.Steps()
     steps.feed({"vertexes": [{"digest": "a", "name": "RUN x", "started": "2026-01-01T00:00:00Z"}]})
 
     def log(text):
@@ -102,7 +103,7 @@ def test_what_a_terminal_would_overwrite_is_not_told():
 )
 def test_names_of_images(options, tag, good):
     options["tags"] = [tag]
-    assert bool(builds.problems(options)) is not good
+    assert bool(buildctl.problems(options)) is not good
 
 
 @pytest.mark.parametrize(
@@ -120,42 +121,42 @@ def test_names_of_images(options, tag, good):
 )
 def test_bad_options_are_named(options, change, said):
     options.update(change)
-    (problem,) = builds.problems(options)
+    (problem,) = buildctl.problems(options)
     assert said in problem
 
 
 def test_good_options_have_no_problem(options):
-    assert builds.problems(options) == []
+    assert buildctl.problems(options) == []
 
 
 def test_a_name_is_what_the_kubelet_looks_for(options):
     """buildctl stores "app:1" under just that, where no pod finds it."""
-    assert builds.full_name("app") == "docker.io/library/app:latest"
-    assert builds.full_name("registry.lab:5000/app") == "registry.lab:5000/app:latest"
+    assert image_names.full_name("app") == "docker.io/library/app:latest"
+    assert image_names.full_name("registry.lab:5000/app") == "registry.lab:5000/app:latest"
     options["tags"] = ["app:1", "home/app"]
-    assert '"name=docker.io/library/app:1,docker.io/home/app:latest"' in builds.output(
+    assert '"name=docker.io/library/app:1,docker.io/home/app:latest"' in buildctl.output(
         options, "node", True
     )
 
 
 def test_only_what_leaves_the_node_is_compressed(options):
-    node = builds.output(options, "node", True)
+    node = buildctl.output(options, "node", True)
     assert "compression=uncompressed" in node and "unpack=true" in node
-    away = builds.output(options, "registry", True)
+    away = buildctl.output(options, "registry", True)
     assert "compression=gzip,force-compression=true" in away and away.endswith("push=true")
-    archive = builds.output(options, "archive", True, "/srv/x,y.tar")
+    archive = buildctl.output(options, "archive", True, "/srv/x,y.tar")
     assert archive.startswith('type=oci,"dest=/srv/x,y.tar",') and "gzip" in archive
 
 
 @pytest.mark.parametrize("destination", ["node", "registry", "archive"])
 def test_nothing_is_published_before_it_is_known_to_be_new(options, destination):
-    text = builds.output(options, destination, False)
+    text = buildctl.output(options, destination, False)
     assert "store=false" in text and "push" not in text and "dest" not in text
 
 
 def test_secrets_are_in_the_environment_alone(options):
     options["secrets"] = {"b": "value-b", "a": "value-a"}
-    words = builds.buildctl(options, "node", True, "/m")
+    words = buildctl.buildctl(options, "node", True, "/m")
     assert "--secret=id=a,env=HOMELAB_SECRET_0" in words
     assert "--secret=id=b,env=HOMELAB_SECRET_1" in words
     assert not any("value-" in word for word in words)
@@ -163,8 +164,8 @@ def test_secrets_are_in_the_environment_alone(options):
 
 def test_secrets_are_masked_also_line_by_line():
     key = "-----BEGIN KEY-----\nabcdefghijkl\n-----END KEY-----\n"
-    assert builds.mask("  abcdefghijkl", [key]) == "  ********"
-    assert builds.mask("token=t0k", ["t0k", "", " "]) == "token=********"
+    assert buildctl.mask("  abcdefghijkl", [key]) == "  ********"
+    assert buildctl.mask("token=t0k", ["t0k", "", " "]) == "token=********"
 
 
 def test_the_command_line(options):
@@ -178,14 +179,14 @@ def test_the_command_line(options):
         no_cache=True,
         pull=True,
     )
-    first = builds.buildctl(options, "registry", False, "/m")
+    first = buildctl.buildctl(options, "registry", False, "/m")
     assert "--opt=context=https://git.lab/app.git#main" in first
     assert not any(word.startswith("--local") for word in first)
     assert first.index("--opt=build-arg:A=1 x") < first.index("--opt=build-arg:B=2")
     assert "--opt=platform=linux/amd64,linux/arm64" in first and "--opt=target=release" in first
     assert "--no-cache" in first and "--opt=image-resolve-mode=pull" in first
     assert not any(word.startswith("--export-cache") for word in first)
-    second = builds.buildctl(options, "registry", True, "/m")
+    second = buildctl.buildctl(options, "registry", True, "/m")
     assert "--no-cache" not in second
     assert "--export-cache=type=registry,ref=r/c,mode=max" in second
 
@@ -201,7 +202,7 @@ def test_the_command_line(options):
     ],
 )
 def test_what_is_a_git_repository(context, git):
-    assert builds.is_git(context) is git
+    assert buildctl.is_git(context) is git
 
 
 @pytest.mark.parametrize(
@@ -235,17 +236,17 @@ def test_what_is_a_git_repository(context, git):
     ],
 )
 def test_known_errors_have_a_remedy(said, advice):
-    assert advice in builds.remedy(said)
+    assert advice in progress.remedy(said)
 
 
 def test_an_unknown_error_has_none():
-    assert builds.remedy("exit code: 1") == ""
+    assert progress.remedy("exit code: 1") == ""
 
 
 def test_what_the_registry_has():
-    steps = builds.Steps()
+    steps = progress.Steps()
     digest = "sha256:" + "4" * 64
     steps.feed({"vertexes": [{"digest": "a", "name": "[1/1] FROM r/x:1@" + digest}]})
-    assert builds.resolved(steps) == digest
-    assert builds.absent("x: failed to resolve source metadata for r/x:1: r/x:1: not found\n")
-    assert not builds.absent("dial tcp: connection refused")
+    assert progress.resolved(steps) == digest
+    assert progress.absent("x: failed to resolve source metadata for r/x:1: r/x:1: not found\n")
+    assert not progress.absent("dial tcp: connection refused")

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.homelab.containerd.plugins.module_utils.cluster import (
-    before_snapshot,
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pod_status import (
     container_ids,
     pods_not_ready,
+)
+from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.before_snapshot import (
+    before_snapshot,
 )
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import copy
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.filter.migration import cluster_plan, plan
-from ansible_collections.homelab.containerd.plugins.module_utils import workloads
-from ansible_collections.homelab.containerd.plugins.module_utils.findings import describe
+from ansible_collections.homelab.containerd.plugins.filter.plan import cluster_plan, plan
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import workloads
+from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings import describe
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pathlib
 import shutil
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import cni
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import cni
 from support import RECORDED
 
 SANDBOX = "0922733dc1fdbb72cc72a08a59810c19e1ea1da3c39cd46c8839c95a5a6e0b0e"

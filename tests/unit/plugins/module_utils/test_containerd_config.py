@@ -8,13 +8,15 @@ import copy
 import tomllib
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils.containerd_config import (
+from ansible_collections.homelab.containerd.plugins.plugin_utils.containerd_config import (
     CRI_PLUGINS,
     merge_settings,
     problem,
     registries_of,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils.registries import hosts_toml
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.registries import (
+    hosts_toml,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from support import SETTINGS

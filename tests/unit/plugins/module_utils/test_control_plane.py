@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import control_plane
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import static_pods
 
 
 def container(namespace, name):
@@ -19,11 +19,11 @@ def container(namespace, name):
 
 @pytest.mark.parametrize("namespace", ["default", "home"])
 def test_an_owners_etcd_is_not_the_clusters(namespace, tmp_path, monkeypatch):
-    monkeypatch.setattr(control_plane, "MANIFESTS", str(tmp_path))
-    for name in control_plane.KEPT:
+    monkeypatch.setattr(static_pods, "MANIFESTS", str(tmp_path))
+    for name in static_pods.KEPT:
         (tmp_path / (name + ".yaml")).write_text("")
-    ours = [container("kube-system", name) for name in control_plane.KEPT]
+    ours = [container("kube-system", name) for name in static_pods.KEPT]
     theirs = container(namespace, "etcd")
-    assert control_plane.kept([*ours, theirs, {"Labels": {}}]) == ours
-    assert control_plane.can_be_last([*ours, theirs])
-    assert not control_plane.can_be_last([ours[1], theirs])
+    assert static_pods.kept([*ours, theirs, {"Labels": {}}]) == ours
+    assert static_pods.can_be_last([*ours, theirs])
+    assert not static_pods.can_be_last([ours[1], theirs])

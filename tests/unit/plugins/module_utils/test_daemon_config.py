@@ -8,16 +8,20 @@ import json
 import re
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.filter.migration import translate_daemon_json
-from ansible_collections.homelab.containerd.plugins.module_utils import daemon_keys
-from ansible_collections.homelab.containerd.plugins.module_utils.daemon_config import (
+from ansible_collections.homelab.containerd.plugins.filter.docker_config import (
+    translate_daemon_json,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._docker.daemon_config import (
+    parse,
+    shown,
+    without_credentials,
+)
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config import keys
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.translation import (
     kubernetes_quantity,
     log_bytes,
-    parse,
     read_flags,
-    shown,
     translate,
-    without_credentials,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,7 +65,7 @@ def fates(found, key):
 
 
 def test_every_key_of_docker_is_in_the_table():
-    assert set(NAMES) - set(daemon_keys.KEYS) == set()
+    assert set(NAMES) - set(keys.KEYS) == set()
 
 
 def test_every_flag_of_dockerd_20_10_is_in_the_table(recorded):
@@ -70,17 +74,17 @@ def test_every_flag_of_dockerd_20_10_is_in_the_table(recorded):
     letters = re.findall(r"-([A-Za-z]), --([a-z0-9-]+)", text)
     assert len(flags) == 79 and len(letters) >= 8
     for name, kind in flags.items():
-        row = daemon_keys.FLAGS[name]
+        row = keys.FLAGS[name]
         # Whether the next word is its value.
         assert (row.type == "bool") == (kind == ""), name
         repeated = kind in ("list", "map", "runtime", "ulimit", "pool-options")
         # 28 takes more than one.
         assert (row.type in ("list", "objects", "map")) == (repeated or name == "host-gateway-ip")
     for letter, name in letters:
-        assert daemon_keys.SHORT[letter] == daemon_keys.FLAGS[name]
+        assert keys.SHORT[letter] == keys.FLAGS[name]
 
 
-@pytest.mark.parametrize("row", daemon_keys._TABLE, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", keys._TABLE, ids=lambda row: row.name)
 def test_each_row_says_what_has_to_be_said(row):
     assert row.fate in FATES - {"unknown"}
     assert row.text and not row.text.endswith(".")
@@ -95,7 +99,7 @@ def test_the_documentation_has_the_same_table():
         return (text + (" " + row.remedy if row.remedy else "")).replace("|", "\\|")
 
     rows = []
-    for row in daemon_keys._TABLE:
+    for row in keys._TABLE:
         flag = ("-%s, " % row.short if row.short else "") + "--" + (row.flag or row.name)
         cells = (
             "" if row.only == "flag" else "`%s`" % row.name,
@@ -562,7 +566,7 @@ def test_single_keys(config, fate):
     found = translate(config)
     (key,) = config
     assert set(fates(found, key)) == {fate}
-    known = key in daemon_keys.KEYS
+    known = key in keys.KEYS
     assert bool(found["problems"]) == (fate == "unknown" and known)
 
 
@@ -628,7 +632,7 @@ values = st.recursive(
     max_leaves=12,
 )
 configs = st.dictionaries(
-    st.one_of(st.sampled_from(sorted(daemon_keys.KEYS) + sorted(daemon_keys.FLAGS)), st.text()),
+    st.one_of(st.sampled_from(sorted(keys.KEYS) + sorted(keys.FLAGS)), st.text()),
     values,
     max_size=6,
 )

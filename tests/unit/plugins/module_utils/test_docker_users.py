@@ -8,8 +8,8 @@ import json
 import socket
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import docker_users
-from ansible_collections.homelab.containerd.plugins.module_utils.docker_users import docker_calls
+from ansible_collections.homelab.containerd.plugins.module_utils._docker import clients
+from ansible_collections.homelab.containerd.plugins.module_utils._docker.clients import docker_calls
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,7 +63,7 @@ def test_no_call(line):
 @given(st.text())
 def test_any_text_can_be_read(text):
     for call in docker_calls(text):
-        assert call["line"] >= 1 and call["purpose"] in {*docker_users.PURPOSES, "unknown"}
+        assert call["line"] >= 1 and call["purpose"] in {*clients.PURPOSES, "unknown"}
 
 
 @given(st.text(alphabet="docker buildcompose-=/:\n \"'#", max_size=200))
@@ -100,7 +100,7 @@ def test_files_that_call_docker(tmp_path):
     write(tmp_path / "home/ann/deploy.sh", "docker push x\n")
     (tmp_path / "home/ann/big.sh").write_bytes(b"#!/bin/sh\ndocker run x\n" + b"x" * 300000)
     (tmp_path / "home/ann/program").write_bytes(b"\x7fELF\0docker run x\n")
-    found = docker_users.calling_files(str(tmp_path))
+    found = clients.calling_files(str(tmp_path))
     shown = [
         (entry["path"][len(str(tmp_path)) :], entry["kind"], entry["command"]) for entry in found
     ]
@@ -117,10 +117,10 @@ def test_files_that_call_docker(tmp_path):
 
 
 def test_what_cannot_be_read_is_left_out(tmp_path):
-    assert docker_users.small_text(str(tmp_path)) is None
-    assert docker_users.small_text(str(tmp_path / "no")) is None
+    assert clients.small_text(str(tmp_path)) is None
+    assert clients.small_text(str(tmp_path / "no")) is None
     (tmp_path / "pipe").symlink_to("/dev/zero")
-    assert docker_users.small_text(str(tmp_path / "pipe")) is None
+    assert clients.small_text(str(tmp_path / "pipe")) is None
 
 
 def test_log_agents(tmp_path):
@@ -128,7 +128,7 @@ def test_log_agents(tmp_path):
         tmp_path / "etc/filebeat/inputs.d/a.yml", "paths:\n- /var/lib/docker/containers/*/*.log\n"
     )
     write(tmp_path / "etc/promtail/config.yml", "# /var/lib/docker/containers\n")
-    (entry,) = docker_users.log_agents(str(tmp_path))
+    (entry,) = clients.log_agents(str(tmp_path))
     assert entry == {"path": str(tmp_path / "etc/filebeat/inputs.d/a.yml"), "line": 2}
 
 
@@ -148,7 +148,7 @@ def test_log_agents(tmp_path):
 def test_logins(tmp_path, name, text, hosts, helpers, broken):
     path = str(tmp_path / name)
     write(tmp_path / name, text)
-    (entry,) = docker_users.logins([path, str(tmp_path / "none")], {path})
+    (entry,) = clients.logins([path, str(tmp_path / "none")], {path})
     assert entry["kubelet_reads"] is True
     assert entry["hosts"] == (["https://index.docker.io/v1/"] if hosts is None else hosts)
     assert entry["helpers"] == helpers and bool(entry["error"]) is broken
@@ -158,21 +158,21 @@ def test_logins(tmp_path, name, text, hosts, helpers, broken):
 @pytest.mark.parametrize("text", ["{}", "", '{"auths": {}}', '{"HttpHeaders": {"a": "b"}}'])
 def test_a_file_without_logins(tmp_path, text):
     write(tmp_path / "config.json", text)
-    assert docker_users.logins([str(tmp_path / "config.json")], ()) == []
+    assert clients.logins([str(tmp_path / "config.json")], ()) == []
 
 
 def test_where_the_kubelet_looks_for_logins():
-    with_home = docker_users.kubelet_login_paths("/var/lib/kubelet", "/", "/root")
+    with_home = clients.kubelet_login_paths("/var/lib/kubelet", "/", "/root")
     assert "/root/.docker/config.json" in with_home and "/var/lib/kubelet/config.json" in with_home
-    without = docker_users.kubelet_login_paths("/var/lib/kubelet", "/", "")
+    without = clients.kubelet_login_paths("/var/lib/kubelet", "/", "")
     assert "/root/.docker/config.json" not in without and "/.docker/config.json" in without
 
 
 def test_peers_of_a_socket(recorded):
     printed = recorded("iproute2-6.1.0/ss-xnH.txt")
-    found = docker_users.peers(printed, {"/run/docker.sock"})
+    found = clients.peers(printed, {"/run/docker.sock"})
     assert found == {"441696", "441859", "444382", "445791"}
-    assert docker_users.peers("", {"/run/docker.sock"}) == set()
+    assert clients.peers("", {"/run/docker.sock"}) == set()
 
 
 def test_who_holds_a_socket(tmp_path):
@@ -182,13 +182,13 @@ def test_who_holds_a_socket(tmp_path):
         (directory / "3").symlink_to("socket:[%s]" % inode)
         (directory / "0").symlink_to("/dev/null")
     (tmp_path / "uptime").write_text("1")
-    assert docker_users.owners({"190023"}, str(tmp_path)) == {"190023": 12}
+    assert clients.owners({"190023"}, str(tmp_path)) == {"190023": 12}
 
 
 def test_who_looks_is_not_found(tmp_path, program, engine):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(engine.path)
-        assert docker_users.connected_processes([engine.path]) == []
+        assert clients.connected_processes([engine.path]) == []
 
 
 @pytest.mark.parametrize(
@@ -202,5 +202,5 @@ def test_who_looks_is_not_found(tmp_path, program, engine):
     ],
 )
 def test_where_a_process_belongs(cgroup, container, unit):
-    assert docker_users.container_of(cgroup) == container
-    assert docker_users.unit_of(cgroup) == unit
+    assert clients.container_of(cgroup) == container
+    assert clients.unit_of(cgroup) == unit

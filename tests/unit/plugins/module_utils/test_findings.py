@@ -10,9 +10,9 @@ import copy
 import json
 import unicodedata
 
-from ansible_collections.homelab.containerd.plugins.filter.migration import cluster_plan, plan
-from ansible_collections.homelab.containerd.plugins.module_utils import workloads
-from ansible_collections.homelab.containerd.plugins.module_utils.findings import describe
+from ansible_collections.homelab.containerd.plugins.filter.plan import cluster_plan, plan
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import workloads
+from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings import describe
 from hypothesis import given
 from hypothesis import strategies as st
 from support import read_recorded

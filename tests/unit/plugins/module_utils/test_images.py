@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils.images import (
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd.image_names import (
     chain_ids,
     missing,
     normalize,

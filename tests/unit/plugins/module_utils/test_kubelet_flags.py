@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils.kubelet_flags import (
+from ansible_collections.homelab.containerd.plugins.module_utils._host.flags import (
     flag_values,
-    read_env,
     split_flags,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.kubelet_flags import (
+    read_env,
     to_containerd,
     to_dockershim,
     without,

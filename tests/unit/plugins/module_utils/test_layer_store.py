@@ -9,7 +9,8 @@ import gzip
 import os
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import layer_store, node
+from ansible_collections.homelab.containerd.plugins.module_utils._docker import layer_store
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_file_that_became_shorter_is_noticed(tmp_path):
     (tmp_path / "f").write_bytes(b"12")
     with gzip.open(tmp_path / "split.gz", "wb") as stream:
         stream.write(b'{"type":1,"name":"./f","size":3,"payload":"AAAA","position":0}\n')
-    with pytest.raises(node.NodeError, match="1 bytes shorter"):
+    with pytest.raises(commands.NodeError, match="1 bytes shorter"):
         list(layer_store.tar_stream(str(tmp_path / "split.gz"), str(tmp_path)))
     (tmp_path / "f").write_bytes(b"123")
     assert list(layer_store.tar_stream(str(tmp_path / "split.gz"), str(tmp_path))) == [b"123"]

@@ -9,45 +9,53 @@ import os
 import stat
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import node
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    files,
+    mounts,
+    progress,
+)
 from support import RECORDED
 
 
 def test_a_failure_has_the_command_its_status_and_what_it_printed():
-    with pytest.raises(node.NodeError, match=r"^sh -c echo why >&2; exit 3: exit status 3: why$"):
-        node.run(["sh", "-c", "echo why >&2; exit 3"])
+    with pytest.raises(
+        commands.NodeError, match=r"^sh -c echo why >&2; exit 3: exit status 3: why$"
+    ):
+        commands.run(["sh", "-c", "echo why >&2; exit 3"])
 
 
 def test_a_command_that_does_not_exist():
-    with pytest.raises(node.NodeError, match="no-such-command"):
-        node.run(["no-such-command"])
-    assert node.run(["no-such-command"], check=False).returncode == 127
+    with pytest.raises(commands.NodeError, match="no-such-command"):
+        commands.run(["no-such-command"])
+    assert commands.run(["no-such-command"], check=False).returncode == 127
 
 
 def test_a_command_that_takes_too_long():
-    with pytest.raises(node.NodeError, match="timed out"):
-        node.run(["sleep", "5"], timeout=0.05)
+    with pytest.raises(commands.NodeError, match="timed out"):
+        commands.run(["sleep", "5"], timeout=0.05)
 
 
 def test_output_that_is_not_utf_8():
-    assert node.run(["printf", r"a\377b"]).stdout == "a\N{REPLACEMENT CHARACTER}b"
+    assert commands.run(["printf", r"a\377b"]).stdout == "a\N{REPLACEMENT CHARACTER}b"
 
 
 def test_read_text(tmp_path):
-    assert node.read_text(str(tmp_path / "missing")) is None
+    assert files.read_text(str(tmp_path / "missing")) is None
     (tmp_path / "file").write_bytes(b"a\xff")
-    assert node.read_text(str(tmp_path / "file")) == "a\N{REPLACEMENT CHARACTER}"
+    assert files.read_text(str(tmp_path / "file")) == "a\N{REPLACEMENT CHARACTER}"
 
 
 def test_write_text_makes_the_directory_and_keeps_the_mode(tmp_path):
     path = tmp_path / "new/file"
-    node.write_text(str(path), "1")
+    files.write_text(str(path), "1")
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     path.chmod(0o600)
-    node.write_text(str(path), "2")
+    files.write_text(str(path), "2")
     assert path.read_text() == "2"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    node.write_text(str(path), "3", mode=0o640)
+    files.write_text(str(path), "3", mode=0o640)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert os.listdir(path.parent) == ["file"]
 
@@ -61,7 +69,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        node.write_text(str(path), "new")
+        files.write_text(str(path), "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
 
@@ -69,7 +77,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
 def test_containerd_images(program):
     listed = RECORDED / "containerd-1.6.20/images-list.txt"
     program("ctr", 'test "$*" = "-n k8s.io images list" && cat "%s"' % listed)
-    found = node.containerd_images()
+    found = client.containerd_images()
     assert len(found) == len(listed.read_text().splitlines()) - 1
     assert found["docker.io/home/local-only:1"] == {
         "digest": "sha256:be2dc06588df48f7aa5ff3aad7832d74ebe7784c2a514b52f577e9fceaed2e70",
@@ -80,24 +88,24 @@ def test_containerd_images(program):
 
 def test_progress(tmp_path):
     path = tmp_path / "progress"
-    progress = node.Progress(str(path))
-    progress.say("one")
-    progress.end()
+    written = progress.Progress(str(path))
+    written.say("one")
+    written.end()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines[0]["text"] == "one" and lines[0]["time"] > 0
     assert lines[1] == {"ended": True}
-    node.Progress(None).say("to nobody")
+    progress.Progress(None).say("to nobody")
 
 
 def test_what_is_there_and_cannot_be_read(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
-    assert node.read(str(tmp_path / "none")) == (None, None)
-    text, why = node.read(str(tmp_path))
+    assert files.read(str(tmp_path / "none")) == (None, None)
+    text, why = files.read(str(tmp_path))
     assert text is None and why == "it cannot be opened: Is a directory"
-    assert node.read(str(tmp_path / "link"))[1] == "it cannot be opened: No such file or directory"
+    assert files.read(str(tmp_path / "link"))[1] == "it cannot be opened: No such file or directory"
 
 
 def test_disk_facts_of_what_is_not_there_yet(tmp_path):
-    found = node.disk_facts(str(tmp_path / "a/b"))
+    found = mounts.disk_facts(str(tmp_path / "a/b"))
     assert found["device"] == tmp_path.stat().st_dev
     assert 0 < found["free_bytes"] <= found["total_bytes"]

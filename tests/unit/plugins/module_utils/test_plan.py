@@ -12,9 +12,9 @@ from __future__ import annotations
 import copy
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.filter.migration import plan
-from ansible_collections.homelab.containerd.plugins.module_utils.findings import describe
-from ansible_collections.homelab.containerd.plugins.modules.node_runtime_info import daemon_json
+from ansible_collections.homelab.containerd.plugins.filter.plan import plan
+from ansible_collections.homelab.containerd.plugins.module_utils._facts.docker import daemon_json
+from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings import describe
 
 WISHES = {"node": "machine1"}
 

@@ -10,7 +10,8 @@ import subprocess
 import threading
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import cni, node, pods
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import cni, pods
 
 POD = {"io.kubernetes.pod.namespace": "home", "io.kubernetes.container.name": "web"}
 
@@ -134,11 +135,11 @@ def containers(monkeypatch, no_network):
             output = "\n".join([*found, "e" * 64])
         elif line.startswith("containers info "):
             if words[-1] not in found:
-                raise node.NodeError("no such container")
+                raise commands.NodeError("no such container")
             output = json.dumps({"ID": words[-1], "Labels": found[words[-1]][1]})
         return subprocess.CompletedProcess(words, 0, output, "")
 
-    monkeypatch.setattr(node, "run", run)
+    monkeypatch.setattr(commands, "run", run)
     yield found, calls
     for process, _labels in found.values():
         process.end()

@@ -7,8 +7,12 @@ from __future__ import annotations
 import tomllib
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils.daemon_config import translate
-from ansible_collections.homelab.containerd.plugins.module_utils.registries import hosts_toml
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.registries import (
+    hosts_toml,
+)
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.translation import (
+    translate,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 

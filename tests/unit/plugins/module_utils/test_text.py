@@ -7,8 +7,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils.findings import describe
-from ansible_collections.homelab.containerd.plugins.module_utils.text import clean
+from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings import describe
+from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize import clean
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils.version_rules import (
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.versions import (
     cgroup_problem,
     cni_problem,
     config_version,

@@ -8,7 +8,7 @@ import copy
 import json
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import workloads
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import workloads
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,8 +8,15 @@ import os
 import types
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import adopter, images, node
-from ansible_collections.homelab.containerd.plugins.module_utils.docker_api import DockerError
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
+    adopter,
+    image_names,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
+    carrier as carrying,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import DockerError
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, paths
 from ansible_collections.homelab.containerd.plugins.modules import carry_images
 from support import RECORDED, Stream
 
@@ -30,7 +37,7 @@ def carrier(tmp_path, engine):
         "reserve_bytes": GB,
         "progress_file": None,
     }
-    return carry_images.Carrier(types.SimpleNamespace(params=params))
+    return carrying.Carrier(types.SimpleNamespace(params=params))
 
 
 def free(monkeypatch, amount):
@@ -43,7 +50,7 @@ def free(monkeypatch, amount):
 def test_one_file_system_has_to_hold_the_stream_the_blobs_and_the_snapshots(carrier, monkeypatch):
     free(monkeypatch, 4 * GB)
     carrier.check_space("stream", 1 * GB, 0)  # 3 of them, and one in reserve
-    with pytest.raises(node.NodeError) as failure:
+    with pytest.raises(commands.NodeError) as failure:
         carrier.check_space("stream", 1 * GB + 1, 0)
     text = str(failure.value)
     assert (
@@ -72,7 +79,7 @@ def test_two_file_systems_are_counted_one_by_one(carrier, monkeypatch, tmp_path)
     monkeypatch.setattr(os, "stat", two)
     free(monkeypatch, 3 * GB)
     carrier.check_space("stream", 1 * GB, 0)
-    with pytest.raises(node.NodeError) as failure:
+    with pytest.raises(commands.NodeError) as failure:
         carrier.check_space("stream", 1 * GB + 1, 0)
     assert " with " not in str(failure.value) and "needs 2000.0 MB" in str(failure.value)
 
@@ -80,7 +87,7 @@ def test_two_file_systems_are_counted_one_by_one(carrier, monkeypatch, tmp_path)
 def test_what_is_adopted_needs_its_directories_and_the_blobs_to_fill(carrier, monkeypatch):
     free(monkeypatch, 3 * GB)
     carrier.check_space("adopt", 10 * GB, int(1.5 * GB))  # 0.5 and 1.5, and one in reserve
-    with pytest.raises(node.NodeError, match="needs 2000.0 MB"):
+    with pytest.raises(commands.NodeError, match="needs 2000.0 MB"):
         carrier.check_space("adopt", 10 * GB, int(1.5 * GB) + 1)
 
 
@@ -109,7 +116,7 @@ def test_image_ids_come_from_cris_own_references(carrier, program):
     docker = {tag: image["id"] for image in carrier.docker_images() for tag in image["tags"]}
     # What a registry or kubeadm's archive gave both; home/local-only was built on each node anew.
     for tag, identity in docker.items():
-        name = images.normalize(tag)
+        name = image_names.normalize(tag)
         assert (found[name] == identity) is (tag not in REBUILT), tag
 
 
@@ -119,7 +126,7 @@ REBUILT = {"home/local-only:1"}
 def layers(engine, tmp_path, sizes):
     """docker's layer store with these layers, all of them in each image."""
     diff_ids = ["sha256:%064d" % index for index in range(len(sizes))]
-    for chain, size in zip(images.chain_ids(diff_ids), sizes, strict=True):
+    for chain, size in zip(image_names.chain_ids(diff_ids), sizes, strict=True):
         directory = tmp_path / "docker/image/overlay2/layerdb/sha256" / chain.split(":")[1]
         directory.mkdir(parents=True)
         (directory / "size").write_text("%d" % size)
@@ -182,7 +189,7 @@ def test_the_stream_goes_to_ctr_as_it_comes(carrier, engine, program, tmp_path):
 def test_a_ctr_that_fails_says_why(carrier, engine, program):
     program("ctr", 'echo "ctr: no space left on device"; exit 1')
     engine.answer = lambda *args: (200, Stream([b"x" * 1_000_000] * 3))
-    with pytest.raises(node.NodeError, match=r"images import -: ctr: no space left on device"):
+    with pytest.raises(commands.NodeError, match=r"images import -: ctr: no space left on device"):
         carrier.stream(["a:1"], 1)
 
 
@@ -220,7 +227,7 @@ def test_no_space_stops_it(carrier, engine, program, monkeypatch, tmp_path):
     layers(engine, tmp_path, [5 * GB])
     free(monkeypatch, 15 * GB)
     carrier.params["method"] = "stream"
-    with pytest.raises(node.NodeError, match="Not enough space"):
+    with pytest.raises(commands.NodeError, match="Not enough space"):
         run_module(carrier, monkeypatch)
 
 
@@ -229,15 +236,17 @@ def test_who_insists_on_adoption_is_told_why_it_cannot_be(carrier, program, monk
     carrier.info["Driver"] = "devicemapper"
     assert carrier.choose()["method"] == "stream"
     carrier.params["method"] = "adopt"
-    with pytest.raises(node.NodeError, match=r"devicemapper, not overlay2.*carry_images_method"):
+    with pytest.raises(
+        commands.NodeError, match=r"devicemapper, not overlay2.*carry_images_method"
+    ):
         run_module(carrier, monkeypatch)
 
 
 def test_one_at_a_time(monkeypatch, tmp_path):
-    monkeypatch.setattr(node, "STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(paths, "STATE_DIR", str(tmp_path))
     monkeypatch.setattr(adopter, "LOCK", str(tmp_path / "lock"))
     with adopter.alone():
-        with pytest.raises(node.NodeError, match="Another run"), adopter.alone():
+        with pytest.raises(commands.NodeError, match="Another run"), adopter.alone():
             pass
         with adopter.alone(only_looking=True):
             pass

@@ -9,7 +9,8 @@ import json
 import types
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import adopter, node
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import adopter, blobs
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands
 from ansible_collections.homelab.containerd.plugins.modules import fill_images
 
 LAYER = {"chain": "sha256:c1", "diff": "sha256:d1", "size": 5}
@@ -64,7 +65,7 @@ def run(check_mode=False, **params):
 @pytest.fixture(autouse=True)
 def no_modesty(monkeypatch):
     """What is nice once stays so, and all tests are one process."""
-    monkeypatch.setattr(fill_images, "be_modest", lambda: None)
+    monkeypatch.setattr(blobs, "be_modest", lambda: None)
 
 
 def test_a_blob_is_made_of_the_files_and_what_is_between(adopted, program, tmp_path):
@@ -91,7 +92,9 @@ def test_a_blob_that_cannot_be_written_says_why_from_each(adopted, program, tmp_
     program("ctr", ctr(tmp_path))
     (tmp_path / "snapshots/f").write_bytes(b"ab")
     (tmp_path / "docker/f").unlink()
-    with pytest.raises(node.NodeError, match=r"1 bytes shorter.*No such file.*docker save") as told:
+    with pytest.raises(
+        commands.NodeError, match=r"1 bytes shorter.*No such file.*docker save"
+    ) as told:
         run()
     assert "sha256:d1" in str(told.value)
     assert json.loads((tmp_path / "adopted.json").read_text()) == adopted
@@ -106,7 +109,7 @@ def test_what_is_not_to_be_filled_is_left_and_remembered(adopted, program, tmp_p
 
 def test_there_has_to_be_space(adopted, program, tmp_path):
     program("ctr", ctr(tmp_path))
-    with pytest.raises(node.NodeError, match=r"Not enough space.*carry_images_reserve_bytes"):
+    with pytest.raises(commands.NodeError, match=r"Not enough space.*carry_images_reserve_bytes"):
         run(reserve_bytes=1 << 60)
 
 

@@ -7,18 +7,23 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import node
-from ansible_collections.homelab.containerd.plugins.module_utils.docker_api import DockerAPI
-from ansible_collections.homelab.containerd.plugins.modules import node_runtime_info
-from ansible_collections.homelab.containerd.plugins.modules.node_runtime_info import (
-    cni_facts,
-    daemon_json,
-    docker_container,
-    flags_file,
-    journal_facts,
-    kubelet_runtime,
+from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import DockerAPI
+from ansible_collections.homelab.containerd.plugins.module_utils._docker.daemon_config import (
     without_credentials,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._facts import containerd
+from ansible_collections.homelab.containerd.plugins.module_utils._facts.cni import cni_facts
+from ansible_collections.homelab.containerd.plugins.module_utils._facts.docker import (
+    daemon_json,
+    docker_container,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._facts.journal import journal_facts
+from ansible_collections.homelab.containerd.plugins.module_utils._facts.kubelet import (
+    flags_file,
+    kubelet_runtime,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._host import paths
+from ansible_collections.homelab.containerd.plugins.modules import node_runtime_info
 
 REMOTE = {"container-runtime": "remote"}
 
@@ -177,7 +182,7 @@ def test_no_cni_at_all(tmp_path):
                     "direction": "docker",
                     "state": "running",
                     "files_before": {
-                        node_runtime_info.KUBEADM_FLAGS_FILE: 'KUBELET_KUBEADM_ARGS="--v=2"',
+                        paths.KUBEADM_FLAGS[0]: 'KUBELET_KUBEADM_ARGS="--v=2"',
                         "/etc/default/kubelet": "KUBELET_EXTRA_ARGS=--x",
                     },
                 }
@@ -187,7 +192,7 @@ def test_no_cni_at_all(tmp_path):
     ],
 )
 def test_journal_facts(tmp_path, monkeypatch, text, found):
-    monkeypatch.setattr(node, "JOURNAL", str(tmp_path / "switch.json"))
+    monkeypatch.setattr(paths, "JOURNAL", str(tmp_path / "switch.json"))
     if text is not None:
         (tmp_path / "switch.json").write_text(text)
     assert journal_facts() == found
@@ -207,11 +212,11 @@ def test_whether_cri_answers(tmp_path, monkeypatch, program, recorded, plugins, 
     (tmp_path / "config.toml").write_text(
         '[a]\n  password = "secret"\n  username="me"\nauth = "x"\n'
     )
-    monkeypatch.setattr(node_runtime_info, "CONTAINERD_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setattr(paths, "CONTAINERD_CONFIG", str(tmp_path / "config.toml"))
     program("systemctl", "exit 0")
     program("containerd", 'echo "containerd github.com/containerd/containerd 1.6.20~ds1 x"')
     program("ctr", 'case "$*" in "plugins list") cat %s/plugins;; *) echo a:1; esac' % tmp_path)
-    found = node_runtime_info.containerd_facts()
+    found = containerd.containerd_facts()
     assert found["cri_ready"] is ready
     assert found["version"] == "1.6.20~ds1"
     assert found["images"] == ["a:1"]
@@ -223,7 +228,7 @@ def test_whether_cri_answers(tmp_path, monkeypatch, program, recorded, plugins, 
 def test_pinning_is_read_from_the_program(tmp_path, program):
     program("systemctl", "exit 1")
     program("containerd", 'echo "containerd x v2.4.2"  # io.cri-containerd.pinned')
-    found = node_runtime_info.containerd_facts()
+    found = containerd.containerd_facts()
     assert found["pins_images"] is True and found["active"] is False
     assert found["version"] == "v2.4.2"
 

@@ -20,10 +20,12 @@ import time
 import types
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils import (
-    cni,
-    control_plane,
-    node,
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import cni, static_pods
+from ansible_collections.homelab.containerd.plugins.module_utils._switch import (
+    journal,
+    kubelet_files,
+    switch,
 )
 from ansible_collections.homelab.containerd.plugins.modules import switch_runtime
 from support import read_recorded
@@ -81,8 +83,8 @@ class Machine:
         self.kubelet = self.flags.read_text()
         self.effects: list[str] = []
         self.crash_before = 0
-        self._write = node.write_text
-        self._read = node.read_text
+        self._write = files.write_text
+        self._read = files.read_text
         self.manifests = directory / "manifests"
         self.manifests.mkdir()
         for name in ("etcd", "kube-apiserver", "kube-scheduler"):
@@ -91,24 +93,23 @@ class Machine:
         self.cgroups = directory / "cgroup"
         self.cgroups.mkdir()
         self.seen_by_kubelet: list[list[str]] = []
-        monkeypatch.setattr(control_plane, "MANIFESTS", str(self.manifests))
-        monkeypatch.setattr(control_plane, "COVER", str(directory / "cover"))
-        monkeypatch.setattr(control_plane, "CGROUPS", str(self.cgroups))
-        monkeypatch.setattr(node, "read_text", self.read)
-        journal_class = switch_runtime.Journal
+        monkeypatch.setattr(static_pods, "MANIFESTS", str(self.manifests))
+        monkeypatch.setattr(static_pods, "COVER", str(directory / "cover"))
+        monkeypatch.setattr(static_pods, "CGROUPS", str(self.cgroups))
+        monkeypatch.setattr(files, "read_text", self.read)
         extras = ((str(self.extra), "KUBELET_EXTRA_ARGS"), (str(directory / "no"), "X"))
         for name, value in {
             "KUBEADM_FLAGS": (str(self.flags), "KUBELET_KUBEADM_ARGS"),
             "EXTRA_ARGS": extras,
             "CONTAINERD_CONFIG": str(self.containerd_config),
             "CONTAINERD_CONFIG_BEFORE": str(directory / "original.toml"),
-            "POLL_SECONDS": 0.001,
-            "Journal": lambda: journal_class(str(self.journal)),
+            "JOURNAL": str(self.journal),
         }.items():
-            monkeypatch.setattr(switch_runtime, name, value)
-        monkeypatch.setattr(switch_runtime, "KEEP_SECONDS", 0)
-        monkeypatch.setattr(node, "run", self.run)
-        monkeypatch.setattr(node, "write_text", self.write)
+            monkeypatch.setattr(paths, name, value)
+        monkeypatch.setattr(switch, "POLL_SECONDS", 0.001)
+        monkeypatch.setattr(switch, "KEEP_SECONDS", 0)
+        monkeypatch.setattr(commands, "run", self.run)
+        monkeypatch.setattr(files, "write_text", self.write)
         monkeypatch.setattr(cni, "CACHE_DIRS", ())
         monkeypatch.setattr(cni, "HOST_LOCAL_DIR", str(directory / "networks"))
         self.pods = read_recorded("kubernetes-1.23.17/pods.json")
@@ -135,7 +136,7 @@ class Machine:
     def read(self, path: str) -> str | None:
         if path == "/proc/self/mountinfo":
             row = "9 1 0:2 %s %s rw - tmpfs tmpfs rw\n"
-            seen = (control_plane.COVER, os.path.realpath(self.manifests))
+            seen = (static_pods.COVER, os.path.realpath(self.manifests))
             return row % seen if self.real_manifests.exists() else ""
         if re.fullmatch(r"/proc/\d+/cgroup", path):
             return CGROUP_V1
@@ -165,7 +166,7 @@ class Machine:
             failed = True
         done = subprocess.CompletedProcess(words, failed, self.output(line), "it says")
         if check and done.returncode:
-            raise node.NodeError(line)
+            raise commands.NodeError(line)
         return done
 
     def output(self, line: str) -> str:
@@ -262,7 +263,7 @@ def test_only_what_kubernetes_owns_is_stopped(machine, engine):
 
 def test_the_kubelets_first_status_comes_early_and_the_flag_for_it_is_gone(machine):
     machine.switch("containerd")
-    assert " ".join(switch_runtime.FIRST_START) in machine.kubelet
+    assert " ".join(kubelet_files.FIRST_START) in machine.kubelet
     assert machine.files[0] == ON_CONTAINERD
 
 
@@ -318,7 +319,7 @@ def test_a_node_that_does_not_get_ready_goes_back_by_itself(machine):
 
 def test_without_rollback_it_is_left_for_a_person(machine):
     machine.broken = {"containerd"}
-    with pytest.raises(switch_runtime.SwitchFailed, match="not Ready: as the test says"):
+    with pytest.raises(journal.SwitchFailed, match="not Ready: as the test says"):
         machine.switch("containerd", rollback=False)
     assert machine.files == (ON_CONTAINERD, EXTRA_AFTER)
     assert machine.state == "running"
@@ -326,13 +327,13 @@ def test_without_rollback_it_is_left_for_a_person(machine):
 
 def test_the_last_word_of_the_old_kubelet_does_not_count(machine):
     machine.heartbeat_age = 60
-    with pytest.raises(switch_runtime.SwitchFailed, match="not Ready"):
+    with pytest.raises(journal.SwitchFailed, match="not Ready"):
         machine.switch("containerd", rollback=False, ready_timeout=0)
 
 
 def test_not_ready_on_either_side_tells_both(machine):
     machine.broken = {"containerd", "docker"}
-    with pytest.raises(switch_runtime.SwitchFailed, match="and not on docker either"):
+    with pytest.raises(journal.SwitchFailed, match="and not on docker either"):
         machine.switch("containerd")
 
 
@@ -340,15 +341,15 @@ def test_an_unexpected_error_takes_the_node_back_too(machine, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(switch_runtime.Switch, "start_kubelet", full)
-    with pytest.raises(switch_runtime.SwitchFailed, match="No space left"):
+    monkeypatch.setattr(switch.Switch, "start_kubelet", full)
+    with pytest.raises(journal.SwitchFailed, match="No space left"):
         machine.switch("containerd")
     assert machine.effects.count("systemctl stop kubelet") == 2
 
 
 def test_a_cri_that_does_not_answer_stops_it_before_anything(machine, engine):
     machine.plugins = read_recorded("containerd-1.6.20/plugins-cri-off.txt")
-    with pytest.raises(node.NodeError, match="nothing was changed"):
+    with pytest.raises(commands.NodeError, match="nothing was changed"):
         machine.switch("containerd")
     assert machine.effects == [] and engine.stopped == []
     assert machine.files == (KUBEADM, EXTRA)
@@ -357,18 +358,20 @@ def test_a_cri_that_does_not_answer_stops_it_before_anything(machine, engine):
 @pytest.mark.parametrize("containerd", ["1.6.20", "1.7.24", "2.4.2"])
 def test_the_cri_of_each_containerd_is_recognised(machine, containerd):
     machine.plugins = read_recorded("containerd-%s/plugins-cri-on.txt" % containerd)
-    switch_runtime.preconditions({"kubeconfig": str(machine.admin_conf)})
+    switch.preconditions({"kubeconfig": str(machine.admin_conf)})
 
 
 def test_no_kubeconfig_stops_it_before_anything(machine):
-    with pytest.raises(node.NodeError, match=r"There is no /no/admin.conf .*nothing was changed"):
+    with pytest.raises(
+        commands.NodeError, match=r"There is no /no/admin.conf .*nothing was changed"
+    ):
         machine.switch("containerd", kubeconfig="/no/admin.conf")
     assert machine.effects == []
 
 
 def test_broken_quotes_stop_it_before_anything(machine):
     machine.extra.write_text('KUBELET_EXTRA_ARGS="--a')
-    with pytest.raises(node.NodeError, match=r"default-kubelet: .*Repair the quoting"):
+    with pytest.raises(commands.NodeError, match=r"default-kubelet: .*Repair the quoting"):
         machine.switch("containerd")
     assert machine.effects == []
 
@@ -376,7 +379,7 @@ def test_broken_quotes_stop_it_before_anything(machine):
 @pytest.mark.parametrize("text", ["{", "null", "[]", '"x"'])
 def test_a_damaged_journal_is_not_guessed_at(machine, text):
     machine.journal.write_text(text)
-    with pytest.raises(node.NodeError, match="cannot be read"):
+    with pytest.raises(commands.NodeError, match="cannot be read"):
         machine.switch("containerd")
     assert machine.effects == []
 
@@ -391,7 +394,7 @@ def test_pods_that_do_not_come_back_are_named(machine):
         return output(line)
 
     machine.output = changed
-    with pytest.raises(switch_runtime.SwitchFailed, match=r"The node is Ready, .*home/data-0"):
+    with pytest.raises(journal.SwitchFailed, match=r"The node is Ready, .*home/data-0"):
         machine.switch("containerd", pods_timeout=0)
     assert machine.state == "done"
 
@@ -453,7 +456,7 @@ def test_the_control_plane_comes_last(machine, engine):
             stops_at_start.append(set(engine.stopped))
         return run(words, timeout, check)
 
-    node.run = watched
+    commands.run = watched
     result = machine.switch("containerd", control_plane_last=True)
     assert [step["name"] for step in result["steps"]][-2:] == [
         "wait for pods",
@@ -473,10 +476,10 @@ def test_the_control_plane_comes_last(machine, engine):
     assert kept | sandboxes <= stops_at_start[1]
     assert len(stops_at_start[1]) == 22
     for hierarchy in ("cpuset", "cpu,cpuacct", "systemd"):
-        group = machine.cgroups / hierarchy / control_plane.CGROUP
+        group = machine.cgroups / hierarchy / static_pods.CGROUP
         assert int((group / "cgroup.procs").read_text()) in pids
-    assert (machine.cgroups / "cpuset" / control_plane.CGROUP / "cpuset.cpus").read_text() == "0-1"
-    assert not (machine.cgroups / control_plane.CGROUP).exists()
+    assert (machine.cgroups / "cpuset" / static_pods.CGROUP / "cpuset.cpus").read_text() == "0-1"
+    assert not (machine.cgroups / static_pods.CGROUP).exists()
     assert sorted(os.listdir(machine.manifests)) == [*CONTROL_PLANE, "kube-scheduler.yaml"]
     assert not machine.real_manifests.exists()
     assert machine.files == (ON_CONTAINERD, EXTRA_AFTER)

@@ -14,17 +14,18 @@ import typing as t
 import jsonschema
 import pytest
 import report_samples as samples
-from ansible_collections.homelab.containerd.plugins.filter import migration
-from ansible_collections.homelab.containerd.plugins.plugin_utils import (
-    report,
-    report_page,
-    report_text,
+from ansible_collections.homelab.containerd.plugins.filter import plan as plan_filter
+from ansible_collections.homelab.containerd.plugins.plugin_utils.report import (
+    model,
+    wording,
 )
+from ansible_collections.homelab.containerd.plugins.plugin_utils.report import page as report_page
+from ansible_collections.homelab.containerd.plugins.plugin_utils.report import text as report_text
 from hypothesis import given
 from hypothesis import strategies as st
 from support import ROOT, read_recorded
 
-CODES = report.sections(samples.codes_text())
+CODES = model.sections(samples.codes_text())
 VALIDATOR = jsonschema.Draft202012Validator(
     json.loads((ROOT / "docs/report.schema.json").read_text(encoding="utf-8"))
 )
@@ -32,13 +33,13 @@ VALIDATOR = jsonschema.Draft202012Validator(
 
 def assessed() -> dict[str, t.Any]:
     plans, cluster = samples.three_nodes()
-    return report.build(plans, cluster, now=samples.NOW, codes=CODES)
+    return model.build(plans, cluster, now=samples.NOW, codes=CODES)
 
 
 def afterwards() -> dict[str, t.Any]:
     plans, cluster = samples.without_blockers()
     outcomes, api = samples.migrated()
-    return report.build(
+    return model.build(
         plans,
         cluster,
         now=samples.NOW + 700,
@@ -52,9 +53,9 @@ def afterwards() -> dict[str, t.Any]:
 def real() -> dict[str, t.Any]:
     """What the filters make of recorded facts: the shape that the role hands over."""
     wishes = {"node": "cp1", "drain": True, "overrides": []}
-    plan = migration.plan(read_recorded("runtime_info-dockershim.json"), wishes)
-    cluster = migration.cluster_plan(samples.cluster_info(), [plan], wishes)
-    return report.build([plan], cluster, now=samples.NOW, codes=CODES)
+    plan = plan_filter.plan(read_recorded("runtime_info-dockershim.json"), wishes)
+    cluster = plan_filter.cluster_plan(samples.cluster_info(), [plan], wishes)
+    return model.build([plan], cluster, now=samples.NOW, codes=CODES)
 
 
 MADE = {"assessed": assessed, "afterwards": afterwards, "real": real}
@@ -82,7 +83,7 @@ def test_the_schema_refuses_what_is_not_in_it(made):
 def test_building_leaves_its_input_alone():
     plans, cluster = samples.three_nodes()
     kept = copy.deepcopy(plans), copy.deepcopy(cluster)
-    report.build(plans, cluster, now=samples.NOW, codes=CODES)
+    model.build(plans, cluster, now=samples.NOW, codes=CODES)
     assert repr((plans, cluster)) == repr(kept)
 
 
@@ -90,17 +91,17 @@ def test_verdicts():
     plans, cluster = samples.three_nodes()
     assert assessed()["verdict"] == "blocked"
     cluster["blockers"], plans = [samples.finding("HC140", "cluster", "x", "y")], [plans[0]]
-    assert report.build(plans, cluster, now=0)["verdict"] == "blocked"
+    assert model.build(plans, cluster, now=0)["verdict"] == "blocked"
     plans, cluster = samples.without_blockers()
-    assert report.build(plans, cluster, now=0)["verdict"] == "ready"
+    assert model.build(plans, cluster, now=0)["verdict"] == "ready"
     for plan in plans:
         plan.update(state="done", steps=[], runtime="containerd")
-    assert report.build(plans, cluster, now=0)["verdict"] == "done"
+    assert model.build(plans, cluster, now=0)["verdict"] == "done"
     assert afterwards()["verdict"] == "incomplete"
     outcomes, api = samples.migrated()
     good = [outcome for outcome in outcomes if outcome["node"] != "worker1"]
     plans = [plan for plan in plans if plan["node"] != "worker1"]
-    found = report.build(plans, cluster, now=0, mode="migrate", outcomes=good, api=api)
+    found = model.build(plans, cluster, now=0, mode="migrate", outcomes=good, api=api)
     assert found["verdict"] == "migrated"
 
 
@@ -109,7 +110,7 @@ def test_a_node_that_is_not_ready_afterwards_is_no_success():
     outcomes, api = samples.migrated()
     node = next(item for item in api["items"] if item["metadata"]["name"] == "cp1")
     node["status"]["conditions"][0]["status"] = "False"
-    found = report.build(plans, cluster, now=0, mode="migrate", outcomes=outcomes, api=api)
+    found = model.build(plans, cluster, now=0, mode="migrate", outcomes=outcomes, api=api)
     assert [node["status"] for node in found["nodes"]] == ["not_ready", "migrated", "rolled_back"]
     assert "cp1: from docker 20.10.24 to containerd 1.6.20, not Ready" in report_text.text(found)
 
@@ -142,7 +143,7 @@ def test_the_plans_times_follow_its_order():
 @pytest.mark.parametrize("serial", [2, "2", "100%"])
 def test_workers_switch_as_many_at_once_as_serial_says(serial):
     plans, cluster = samples.three_nodes()
-    found = report.build(plans, cluster, now=0, serial=serial)
+    found = model.build(plans, cluster, now=0, serial=serial)
     starts = {
         span["host"]: span["start"]
         for span in reversed(found["timeline"]["planned"])
@@ -154,8 +155,8 @@ def test_workers_switch_as_many_at_once_as_serial_says(serial):
 @pytest.mark.parametrize("serial", [0, "", "some", "[1, 2]", "0%"])
 def test_a_serial_that_is_not_understood_is_one(serial):
     plans, cluster = samples.three_nodes()
-    one = report.build(plans, cluster, now=0, serial=1)
-    assert report.build(plans, cluster, now=0, serial=serial) == one
+    one = model.build(plans, cluster, now=0, serial=1)
+    assert model.build(plans, cluster, now=0, serial=serial) == one
 
 
 def test_what_happened_is_timed_by_one_clock():
@@ -182,7 +183,7 @@ def test_without_the_runs_own_notes_the_journal_speaks():
         {key: outcome[key] for key in ("node", "before", "journal", "buildkit")}
         for outcome in outcomes
     ]
-    found = report.build(plans, cluster, now=0, mode="migrate", outcomes=left, api=api)
+    found = model.build(plans, cluster, now=0, mode="migrate", outcomes=left, api=api)
     VALIDATOR.validate(found)
     assert [span["text"] for span in found["timeline"]["actual"]] == [
         "switched",
@@ -202,7 +203,7 @@ def test_the_tests_outcomes_know_their_node():
 def test_a_node_that_the_inventory_lacks_is_shown():
     plans, cluster = samples.without_blockers()
     cluster["nodes"].append({"name": "nas", "host": "", "roles": [], "runtime": "cri-o://1.24.1"})
-    found = report.build(plans, cluster, now=0)
+    found = model.build(plans, cluster, now=0)
     VALIDATOR.validate(found)
     assert (found["nodes"][-1]["name"], found["nodes"][-1]["status"]) == ("nas", "outside")
     assert "not in inventory" in report_text.text(found)
@@ -210,7 +211,7 @@ def test_a_node_that_the_inventory_lacks_is_shown():
 
 
 def test_findings_that_nodes_share_are_one_thing_to_do():
-    groups = report.grouped(report.all_findings(assessed()))
+    groups = model.grouped(model.all_findings(assessed()))
     assert [(group["code"], group["nodes"]) for group in groups] == [
         ("HC104", ["worker2", "worker1"]),
         ("HC230", ["cluster"]),
@@ -225,7 +226,7 @@ def test_every_code_of_the_docs_has_its_anchor():
         CODES["HC104"]["anchor"] == "hc104-the-kubelet-and-docker-disagree-about-the-cgroup-driver"
     )
     assert set(CODES) == set(re.findall(r"(?m)^## (HC\d+)", samples.codes_text()))
-    finding = report.all_findings(assessed())[0]
+    finding = model.all_findings(assessed())[0]
     assert finding["doc"] == "docs/codes.md#" + CODES["HC104"]["anchor"]
 
 
@@ -283,7 +284,7 @@ def test_many_nodes_and_findings_stay_few_lines():
             )
         ]
         plans.append(plan)
-    found = report.build(plans, {}, now=0)
+    found = model.build(plans, {}, now=0)
     brief = report_text.text(found, verbose=False)
     assert "HC104 blocks worker0, worker1, worker2, worker3 and 26 more" in brief
     assert "Switch 30 nodes, in the order above" in brief and "Switch worker7" not in brief
@@ -293,12 +294,12 @@ def test_many_nodes_and_findings_stay_few_lines():
 
 def test_measured_and_estimated_times():
     for seconds, text in ((0, "0 s"), (2.64, "2.6 s"), (27, "27 s"), (254, "4 min 14 s")):
-        assert report.duration(seconds) == text
-    assert report.duration(4800) == "80 min" and report.duration(9000) == "2 h 30 min"
+        assert wording.duration(seconds) == text
+    assert wording.duration(4800) == "80 min" and wording.duration(9000) == "2 h 30 min"
     for seconds, text in ((0.2, "1 s"), (27, "25 s"), (254, "4 min"), (9000, "2 h 30 min")):
-        assert report.about(seconds) == text
+        assert wording.about(seconds) == text
     for count, text in ((0, "0 bytes"), (999_700, "1.0 MB"), (451e6, "451 MB"), (6.2e9, "6.2 GB")):
-        assert report.size(count) == text
+        assert wording.size(count) == text
 
 
 class _Page(html.parser.HTMLParser):
@@ -384,7 +385,7 @@ def test_code_blocks_tables_and_lists_of_the_docs():
 
 def test_large_clusters_have_a_picture_of_some_size():
     plans = [samples.plan("worker%d" % number, pods=250) for number in range(60)]
-    found = report.build(plans, {}, now=0)
+    found = model.build(plans, {}, now=0)
     drawn = report_page.picture(found, "before")
     assert len(drawn["shapes"]) < 2500
     assert any(shape.get("text") == "and 36 more nodes" for shape in drawn["shapes"])
@@ -409,7 +410,7 @@ def quoting(
     plan["warnings"] = [samples.finding("HC299", "node1", text, name, image, name, value)]
     user = dict.fromkeys(("namespace", "kind", "name", "node", "path", "via", "why"), name)
     cluster = {"docker_sock_users": [dict(user, purpose=purpose, active=True)]}
-    return report.build([plan], cluster, now=samples.NOW, codes=CODES)
+    return model.build([plan], cluster, now=samples.NOW, codes=CODES)
 
 
 TAGS = {
@@ -443,7 +444,7 @@ def test_whatever_comes_from_nodes_is_shown_harmlessly(name, image, text, value,
     )
 )
 def test_what_is_missing_is_no_error(plan):
-    found = report.build([plan], None, now=0, mode="migrate", outcomes=[{"node": plan["node"]}])
+    found = model.build([plan], None, now=0, mode="migrate", outcomes=[{"node": plan["node"]}])
     VALIDATOR.validate(found)
     report_text.text(found)
     report_page.page(found)

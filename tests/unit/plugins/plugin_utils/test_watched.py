@@ -8,10 +8,10 @@ import types
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
-from ansible_collections.homelab.containerd.plugins.plugin_utils import watched
+from ansible_collections.homelab.containerd.plugins.plugin_utils import detached_action
 
 
-class Job(watched.WatchedAction):
+class Job(detached_action.WatchedAction):
     """The watching alone, over answers that a test gives."""
 
     module = "homelab.containerd.switch_runtime"
@@ -36,9 +36,9 @@ class Job(watched.WatchedAction):
 @pytest.fixture(autouse=True)
 def shown(monkeypatch):
     lines = []
-    monkeypatch.setattr(watched, "POLL_SECONDS", 0)
+    monkeypatch.setattr(detached_action, "POLL_SECONDS", 0)
     monkeypatch.setattr(
-        watched,
+        detached_action,
         "display",
         types.SimpleNamespace(
             display=lambda text, color: lines.append(text),
@@ -81,13 +81,13 @@ def test_a_connection_that_drops_is_waited_for(shown):
 
 
 def test_a_connection_that_stays_away_is_an_error(monkeypatch):
-    monkeypatch.setattr(watched, "UNREACHABLE_SECONDS", -1)
+    monkeypatch.setattr(detached_action, "UNREACHABLE_SECONDS", -1)
     with pytest.raises(AnsibleError, match="gone"):
         watch(Job([AnsibleConnectionFailure("gone")], []))
 
 
 def test_a_job_that_died_without_a_last_line_is_found(monkeypatch):
-    monkeypatch.setattr(watched, "STATUS_SECONDS", 0)
+    monkeypatch.setattr(detached_action, "STATUS_SECONDS", 0)
     failed = dict(DONE, failed=True, msg="killed")
     assert watch(Job(["", ""], [{"finished": 0}, failed]))["msg"] == "killed"
 
@@ -98,11 +98,11 @@ class DeadJob(Job):
 
 
 def test_a_job_that_ended_between_two_questions_was_not_killed(monkeypatch):
-    monkeypatch.setattr(watched, "STATUS_SECONDS", 0)
+    monkeypatch.setattr(detached_action, "STATUS_SECONDS", 0)
     assert watch(DeadJob(["", END], [{"finished": 0}, DONE])) == {"changed": True}
 
 
 def test_a_job_without_a_process_and_without_an_end_was_killed(monkeypatch):
-    monkeypatch.setattr(watched, "STATUS_SECONDS", 0)
-    result = watch(DeadJob([], [{"finished": 0}] * (watched.GONE_LOOKS + 1)))
+    monkeypatch.setattr(detached_action, "STATUS_SECONDS", 0)
+    result = watch(DeadJob([], [{"finished": 0}] * (detached_action.GONE_LOOKS + 1)))
     assert result["failed"] and "was killed on the node" in result["msg"]

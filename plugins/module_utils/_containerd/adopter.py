@@ -1,0 +1,341 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Gives containerd the layers of docker's images as they lie, and then the images on them.
+
+The order makes it safe to be killed anywhere. Linking happens in a directory of our own. A layer
+gets the name containerd looks for, its chain ID, only when it is whole. ctr marks what it prepares
+and commits as a root of garbage collection, so nothing is collected before the images refer to it;
+which chains have that mark is noted before, and a later run takes it away.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import typing as t
+
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
+    adoption,
+    client,
+    image_names,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._docker import layer_store
+from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
+    DockerAPI,
+    DockerError,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
+
+Image = t.Dict[str, t.Any]
+Telling = t.Callable[[t.Callable[[], str]], t.ContextManager[None]]
+#: What was adopted, for fill_images: adoption.lacking() has its form, and {"fill": the wish,
+#: "snapshots" and "docker": {chain ID: the layer's directory}} besides.
+RECORD = paths.STATE_DIR + "/adopted.json"
+#: docker's records of the layers' tar streams, by chain ID: with them, the blobs can be made from
+#: containerd's own directories, when docker's are gone.
+TAR_SPLITS = paths.STATE_DIR + "/tar-split"
+#: {"chains": [...]}: those that may have ctr's mark.
+JOURNAL = paths.STATE_DIR + "/adopting.json"
+LOCK = paths.STATE_DIR + "/carry.lock"
+#: Of a snapshot that is being made; its chain's digest follows.
+KEY = "homelab-adopt-"
+#: Layers linked, and programs running, at once.
+WORKERS = 4
+
+
+def load(path: str) -> t.Dict[str, t.Any]:
+    """A JSON file's value, {} where there is none. It was written in one step, so it is whole."""
+    return t.cast("t.Dict[str, t.Any]", json.loads(files.read_text(path) or "{}"))
+
+
+def refusal(why: str) -> commands.NodeError:
+    return commands.NodeError(
+        "The images cannot be adopted: %s. Set carry_images_method to auto or stream; nothing was "
+        "changed." % why
+    )
+
+
+def hexadecimal(chain: str) -> str:
+    return chain.split(":")[1]
+
+
+def manifests_and_blobs() -> t.Tuple[t.Set[str], t.Set[str]]:
+    """The digests of the images, and of all content, in the kubelet's namespace."""
+    manifests = {entry["digest"] for entry in client.containerd_images().values()}
+    return manifests, set(client.ctr("content", "list", "--quiet").split())
+
+
+@contextlib.contextmanager
+def alone(only_looking: bool = False) -> t.Iterator[None]:
+    """One of us at a time: after a lost connection, an earlier one may still be at work."""
+    if only_looking:
+        yield
+        return
+    os.makedirs(paths.STATE_DIR, mode=0o755, exist_ok=True)
+    with open(LOCK, "w", encoding="ascii") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise commands.NodeError(
+                "Another run carries, fills or compares images on this node (it holds %s). Wait "
+                "until it has ended, and run this again." % LOCK
+            )
+        yield
+
+
+class Adopter:
+    def __init__(
+        self, api: DockerAPI, docker_root: str, containerd_root: str, telling: Telling
+    ) -> None:
+        self.api, self.docker_root, self.telling = api, docker_root, telling
+        self.snapshots = containerd_root + "/io.containerd.snapshotter.v1.overlayfs/snapshots"
+        self.staging = containerd_root + "/homelab-adopt"
+        self.layers: t.Dict[str, layer_store.Layer] = {}
+        self.chains: t.Dict[str, t.List[str]] = {}
+        self.sizes: t.Dict[str, int] = {}
+        self.places: t.Dict[str, str] = {}
+        self.present: t.Set[str] = set()
+        self.linked = self.done = 0
+        self.view: t.Optional[layer_store.View] = None
+        #: Image ID to why it has to be streamed; and images that docker removed meanwhile.
+        self.reasons: t.Dict[str, str] = {}
+        self.vanished: t.Set[str] = set()
+
+    def adopt(
+        self, wanted: t.Sequence[Image], names: t.Dict[str, t.List[str]], fill: str, insist: bool
+    ) -> None:
+        """names: image ID to the names to give it. What is adopted is not in reasons or vanished.
+
+        NodeError where an image cannot be adopted and the user insists, before anything is given
+        to containerd.
+        """
+        try:
+            self.clean()
+            self.look(wanted)
+            self.link()
+            if insist and self.reasons:
+                raise refusal(next(iter(self.reasons.values())))
+            chosen = [
+                image
+                for image in wanted
+                if image["id"] not in self.vanished and image["id"] not in self.reasons
+            ]
+            if chosen:
+                self.note(chosen)
+                self.commit(chosen)
+                self.tell_containerd(chosen, names, fill)
+        finally:
+            shutil.rmtree(self.staging, ignore_errors=True)
+        self.release()
+
+    # --- what an earlier run left ---
+
+    def clean(self) -> None:
+        """Look at containerd's snapshots, and remove what a killed run was making."""
+        left = []
+        for line in client.ctr("snapshots", "list").splitlines()[1:]:
+            words = line.split()
+            if words and words[-1] == "Committed":
+                self.present.add(words[0])
+            elif words and words[0].startswith(KEY):
+                left.append(words[0])
+        if left:
+            client.ctr("snapshots", "delete", *left)
+        shutil.rmtree(self.staging, ignore_errors=True)
+
+    # --- docker's side: nothing that containerd knows of is changed ---
+
+    def look(self, wanted: t.Sequence[Image]) -> None:
+        if not os.path.isdir(self.snapshots):
+            why = "containerd does not keep its snapshots in %s" % self.snapshots
+            self.reasons = {image["id"]: why for image in wanted}
+            return
+        for image in wanted:
+            try:
+                details = self.api.get("/images/%s/json" % image["id"])
+                diffs = details["RootFS"].get("Layers") or []
+                chains = image_names.chain_ids(diffs)
+                for chain, diff, parent in zip(chains, diffs, [""] + chains[:-1]):
+                    if chain not in self.layers:
+                        layer = layer_store.Layer(self.docker_root, chain, diff, parent)
+                        self.layers[chain] = layer
+                self.chains[image["id"]] = chains
+            except (DockerError, layer_store.Vanished):
+                self.vanished.add(image["id"])
+
+    def _leave_out(self, chain: str, why: t.Optional[str]) -> None:
+        """Leave out the images on a layer: for the stream, or altogether where it is gone."""
+        for identity, chains in self.chains.items():
+            if chain in chains and why:
+                self.reasons.setdefault(identity, why)
+            elif chain in chains:
+                self.vanished.add(identity)
+
+    def _staged(self, chain: str) -> str:
+        return "%s/%s" % (self.staging, hexadecimal(chain))
+
+    def link(self) -> None:
+        if not self.layers:
+            return
+        os.makedirs(self.staging, mode=0o700)
+        try:
+            self.view = view = layer_store.View(
+                self.docker_root + "/overlay2", self.snapshots, self.staging
+            )
+        except layer_store.Refused as exc:
+            for chain in self.layers:
+                self._leave_out(chain, str(exc))
+            return
+        to_link = [layer for chain, layer in self.layers.items() if chain not in self.present]
+        total = sum(layer.bytes for layer in to_link)
+
+        def one(layer: layer_store.Layer) -> None:
+            if layer.chain not in self.present:
+                source, target = view.path(layer.directory), view.path(self._staged(layer.chain))
+                layer_store.link_layer(source, target)
+                self.linked += layer.bytes
+                self.done += 1
+            self.sizes[layer.chain] = layer.stream_size()
+
+        def sentence() -> str:
+            return "linking: %d of %d layers, %.0f of %.0f MB" % (
+                self.done,
+                len(to_link),
+                self.linked / 1e6,
+                total / 1e6,
+            )
+
+        order = sorted(self.layers.values(), key=lambda layer: -layer.bytes)
+        with self.telling(sentence), concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+            for layer, outcome in [(layer, pool.submit(one, layer)) for layer in order]:
+                try:
+                    outcome.result()
+                except layer_store.Refused as exc:
+                    self._leave_out(layer.chain, str(exc))
+                except layer_store.Vanished:
+                    self._leave_out(layer.chain, None)
+        # A directory that was being removed may have been read half. An image that docker still
+        # has kept its layers all the time, unless they were removed and made anew.
+        self.vanished |= set(self.chains) - {image["Id"] for image in self.api.get("/images/json")}
+        for layer in self.layers.values():
+            if not layer.still_there():
+                self._leave_out(layer.chain, None)
+
+    # --- containerd's side ---
+
+    def _chains_of(self, chosen: t.Sequence[Image]) -> t.List[str]:
+        """Each once, parents before children."""
+        return list(dict.fromkeys(c for image in chosen for c in self.chains[image["id"]]))
+
+    def note(self, chosen: t.Sequence[Image]) -> None:
+        """Keep docker's records of the streams, and the chains about to be marked."""
+        os.makedirs(TAR_SPLITS, mode=0o700, exist_ok=True)
+        chains = self._chains_of(chosen)
+        for chain in chains:
+            place = "%s/%s.json.gz" % (TAR_SPLITS, hexadecimal(chain))
+            if not os.path.exists(place):
+                shutil.copyfile(self.layers[chain].tar_split, place + ".new")
+                os.rename(place + ".new", place)
+        fresh = [chain for chain in chains if chain not in self.present]
+        before = load(JOURNAL).get("chains", [])
+        files.write_text(JOURNAL, json.dumps({"chains": sorted(set(before) | set(fresh))}))
+
+    def commit(self, chosen: t.Sequence[Image]) -> None:
+        """A snapshot for each chain that has none. Two processes each: ctr knows no other way."""
+        depth: t.Dict[int, t.Set[str]] = {}
+        for image in chosen:
+            for level, chain in enumerate(self.chains[image["id"]]):
+                if chain not in self.present:
+                    depth.setdefault(level, set()).add(chain)
+        count = sum(len(chains) for chains in depth.values())
+        made = 0
+
+        def sentence() -> str:
+            return "giving them to containerd: %d of %d layers" % (made, count)
+
+        with self.telling(sentence), concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+            for level in sorted(depth):
+                for _done in pool.map(self._commit_one, sorted(depth[level])):
+                    made += 1
+
+    def _commit_one(self, chain: str) -> None:
+        layer, key = self.layers[chain], KEY + hexadecimal(chain)
+        parents = [layer.parent] if layer.parent else []
+        printed = client.ctr("snapshots", "prepare", "--mounts", key, *parents)
+        upper = adoption.upper_directory(json.loads(printed))
+        if not upper.startswith(self.snapshots + "/"):
+            client.ctr("snapshots", "delete", key)
+            raise commands.NodeError(
+                "containerd keeps its snapshots in %s, not in %s: set carry_images_containerd_root,"
+                " or carry_images_method to stream" % (os.path.dirname(upper), self.snapshots)
+            )
+        view = t.cast("layer_store.View", self.view)
+        # An empty directory may be replaced by a full one, in one step.
+        os.rename(view.path(self._staged(chain)), view.path(upper))
+        self.places[chain] = upper
+        try:
+            client.ctr("snapshots", "commit", chain, key)
+        except commands.NodeError as exc:
+            if "already exists" not in str(exc):
+                raise
+            client.ctr("snapshots", "delete", key)  # somebody pulled it meanwhile
+
+    def tell_containerd(
+        self, chosen: t.Sequence[Image], names: t.Dict[str, t.List[str]], fill: str
+    ) -> None:
+        """Note the images for fill_images, and import them all at once."""
+        record = load(RECORD)
+        record["fill"] = fill
+        known = record.setdefault("images", {})
+        record.setdefault("snapshots", {}).update(self.places)
+        parcels = []
+        for image in chosen:
+            chains = self.chains[image["id"]]
+            place = "%s/image/overlay2/imagedb/content/sha256/%s" % (
+                self.docker_root,
+                hexadecimal(image["id"]),
+            )
+            with open(place, "rb") as stream:
+                config = stream.read()
+            layers = [(self.layers[chain].diff, self.sizes[chain]) for chain in chains]
+            made = adoption.manifest(config, layers)
+            parcels.append((config, made, names[image["id"]]))
+            known[image["id"]] = {
+                "manifest": adoption.digest(made),
+                "names": names[image["id"]],
+                "local": bool(image_names.unregistered_tags(image)),
+                "layers": [
+                    {"chain": chain, "diff": diff, "size": size}
+                    for chain, (diff, size) in zip(chains, layers)
+                ],
+            }
+            record.setdefault("docker", {}).update(
+                {chain: self.layers[chain].directory for chain in chains}
+            )
+        files.write_text(RECORD, json.dumps(record, sort_keys=True), 0o600)
+        client.ctr_import([adoption.archive(parcels)])
+
+    @staticmethod
+    def release() -> None:
+        """Take ctr's mark off what it marked: the images hold their layers now, and only they."""
+        marked = load(JOURNAL).get("chains")
+        if marked is None:
+            return
+        there = {
+            line.split()[0] for line in client.ctr("snapshots", "list").splitlines()[1:] if line
+        }
+        with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+            list(
+                pool.map(
+                    lambda chain: client.ctr("snapshots", "label", chain, "containerd.io/gc.root="),
+                    [chain for chain in marked if chain in there],
+                )
+            )
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(JOURNAL)

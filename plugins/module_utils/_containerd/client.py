@@ -1,0 +1,57 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""containerd's own client, ctr, in the kubelet's namespace."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import typing as t
+
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands
+
+NAMESPACE = "k8s.io"
+
+
+def ctr(*words: str, timeout: float = 60) -> str:
+    """Run containerd's own client in the kubelet's namespace and return what it prints."""
+    return commands.run(("ctr", "-n", NAMESPACE) + words, timeout=timeout).stdout
+
+
+def ctr_feed(arguments: t.Sequence[str], chunks: t.Iterable[bytes]) -> None:
+    """Give ctr its standard input as it comes; NodeError with what ctr says."""
+    words = ["ctr", "-n", NAMESPACE] + list(arguments)
+    with tempfile.TemporaryFile() as output:
+        sink = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=output, stderr=output)
+        stdin = t.cast("t.IO[bytes]", sink.stdin)
+        try:
+            for chunk in chunks:
+                stdin.write(chunk)
+            stdin.close()
+        except BrokenPipeError:
+            pass  # ctr ended; what it printed says why
+        except BaseException:
+            sink.kill()
+            sink.wait()
+            raise
+        if sink.wait() != 0:
+            output.seek(0)
+            printed = output.read().decode("utf-8", "replace").strip()[-2000:]
+            raise commands.NodeError("%s: %s" % (" ".join(words), printed))
+
+
+def ctr_import(chunks: t.Iterable[bytes], *options: str) -> None:
+    """Feed an image archive to ``ctr images import`` as it comes."""
+    ctr_feed(["images", "import"] + list(options) + ["-"], chunks)
+
+
+def containerd_images() -> t.Dict[str, t.Dict[str, t.Any]]:
+    """Image references in the kubelet's namespace: {"digest": of the manifest, "labels": [...]}."""
+    references = {}
+    for line in ctr("images", "list").splitlines()[1:]:
+        words = line.split()
+        if len(words) >= 3:
+            references[words[0]] = {"digest": words[2], "labels": words[-1].split(",")}
+    return references

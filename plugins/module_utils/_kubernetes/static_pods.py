@@ -1,0 +1,140 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Keep a node's own etcd and API server on docker until everything else runs on containerd.
+
+On the only control plane an ordinary switch takes the API away first, and then nothing can be
+Ready nor any pod be started before both are up again on the new runtime. Kept till last, the
+kubelet finds its API when it starts, and the API is away only while these two change over.
+
+Two things have to be hidden from the new kubelet for that time: the manifests of the two (it
+would start them a second time), and their processes (it kills what it finds in the cgroups of
+pods that it does not know). Neither leaves anything behind: the manifests are covered by a bind
+mount, which goes with a reboot, and the cgroup goes with the processes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import typing as t
+
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import pods
+
+MANIFESTS = "/etc/kubernetes/manifests"
+COVER = "/run/homelab-containerd/manifests"
+CGROUPS = "/sys/fs/cgroup"
+CGROUP = "homelab-containerd-last"
+KEPT = ("etcd", "kube-apiserver")
+
+
+def covered() -> bool:
+    """Whether the manifests are covered (also by a run that broke off)."""
+    target = os.path.realpath(MANIFESTS)
+    rows = [line.split() for line in (files.read_text("/proc/self/mountinfo") or "").splitlines()]
+    # proc(5): the fourth field is the root within the file system, the fifth where it is mounted.
+    ours = COVER.replace("/run", "", 1)
+    return any(row[4] == target and row[3].endswith(ours) for row in rows if row)
+
+
+def uncover() -> None:
+    while covered():
+        # Lazily, or somebody's shell in that directory keeps it.
+        commands.run(["umount", "--lazy", MANIFESTS])
+
+
+def cover() -> t.Dict[str, str]:
+    """Show the kubelet all manifests but those of KEPT, which are returned: path to text."""
+    shutil.rmtree(COVER, ignore_errors=True)
+    os.makedirs(COVER, mode=0o700)
+    hidden = {}
+    for name in os.listdir(MANIFESTS):
+        path = os.path.join(MANIFESTS, name)
+        if name in [service + ".yaml" for service in KEPT]:
+            hidden[path] = files.read_text(path) or ""
+        elif os.path.isfile(path):
+            shutil.copy2(path, COVER)
+    commands.run(["mount", "--bind", COVER, MANIFESTS])
+    return hidden
+
+
+def show(hidden: t.Dict[str, str]) -> None:
+    """Put them into the covering directory: the kubelet sees them and starts them at once."""
+    for path, text in hidden.items():
+        # In one step, so that the kubelet never reads half of one.
+        files.write_text(path, text, mode=0o600)
+
+
+def shelter(pid: int) -> None:
+    """Move a process out of the kubelet's cgroups, in every hierarchy (cgroups(7)).
+
+    Raises OSError where a hierarchy does not let it go; what moved by then does no harm.
+    """
+    for line in (files.read_text("/proc/%d/cgroup" % pid) or "").splitlines():
+        _number, controllers, path = line.split(":", 2)
+        if "kubepods" not in path:
+            continue
+        root = os.path.join(CGROUPS, controllers.replace("name=", ""))
+        if not controllers and os.path.isdir(os.path.join(CGROUPS, "unified")):
+            root = os.path.join(CGROUPS, "unified")
+        group = os.path.join(root, CGROUP)
+        os.makedirs(group, exist_ok=True)
+        if "cpuset" in controllers.split(","):
+            # A new cpuset is empty and takes nobody in.
+            for key in ("cpuset.cpus", "cpuset.mems"):
+                _write(os.path.join(group, key), files.read_text(os.path.join(root, key)) or "")
+        _write(os.path.join(group, "cgroup.procs"), str(pid))
+
+
+def leave_shelter() -> None:
+    """Remove the cgroups; they are empty once the processes have ended."""
+    for name in os.listdir(CGROUPS) + ["."]:
+        try:
+            os.rmdir(os.path.join(CGROUPS, name, CGROUP))
+        except OSError:
+            continue  # there is none in this hierarchy
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as stream:
+        stream.write(text)
+
+
+def _name(container: t.Dict[str, t.Any]) -> str:
+    return str(container["Labels"].get("io.kubernetes.container.name"))
+
+
+def kept(containers: t.Sequence[t.Dict[str, t.Any]]) -> t.List[t.Dict[str, t.Any]]:
+    """Those of KEPT, and not an owner's of that name: containers as docker's API lists them."""
+    return [e for e in containers if pods.is_cluster_service(e["Labels"]) and _name(e) in KEPT]
+
+
+def can_be_last(containers: t.Sequence[t.Dict[str, t.Any]]) -> bool:
+    """Whether both run here as static pods: containers as docker's API lists the running ones."""
+    names = {_name(entry) for entry in kept(containers)}
+    files = [os.path.join(MANIFESTS, name + ".yaml") for name in KEPT]
+    return names.issuperset(KEPT) and all(os.path.isfile(path) for path in files)
+
+
+def mirrors(listed: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+    """The mirror pods of KEPT, by namespace/name, ready to be created again.
+
+    listed: kubectl get pods -o json of this node. A kubelet may create mirror pods bound to itself
+    (NodeRestriction admission).
+    """
+    found = {}
+    for pod in listed["items"]:
+        metadata = pod["metadata"]
+        labels = metadata.get("labels") or {}
+        annotations = metadata.get("annotations") or {}
+        if labels.get("component") in KEPT and "kubernetes.io/config.mirror" in annotations:
+            fields = ("annotations", "labels", "name", "namespace", "ownerReferences")
+            found["%(namespace)s/%(name)s" % metadata] = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {key: metadata[key] for key in fields if key in metadata},
+                "spec": pod["spec"],
+            }
+    return found

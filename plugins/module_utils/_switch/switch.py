@@ -1,0 +1,367 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Switch a node's kubelet between docker and containerd."""
+
+from __future__ import annotations
+
+import calendar
+import json
+import os
+import re
+import subprocess
+import time
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client
+from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
+    DockerAPI,
+    DockerError,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    files,
+    paths,
+    progress,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import (
+    pod_status,
+    static_pods,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pods import (
+    ContainerdPods,
+    DockerPods,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal import (
+    Files,
+    Journal,
+    SwitchFailed,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._switch.kubelet_files import (
+    flag_files,
+    way_back,
+    with_first_status,
+)
+
+POLL_SECONDS = 0.5
+#: How long etcd and the API server are kept back while other pods are slow to start.
+KEEP_SECONDS = 10
+
+
+class Switch:
+    def __init__(self, module: AnsibleModule, journal: Journal, kubelet_minor: int) -> None:
+        self.params = module.params
+        self.journal = journal
+        self.minor = kubelet_minor
+        self.progress = progress.Progress(module.params["progress_file"])
+        self.complaints: t.List[str] = []
+        #: Containers and sandboxes that run besides those kept till last.
+        self.others = 0
+        #: After a failed switch, the containers that ran before it: the API shows them until it
+        #: hears otherwise, and they were docker's as the new ones are.
+        self.stopped: t.Set[str] = set()
+        #: The API's copies of the static pods that are kept till last, by name.
+        self.mirrors: t.Dict[str, t.Any] = {}
+        self.ready_seconds: t.Optional[float] = None
+        self.api_away_seconds: t.Optional[float] = None
+        self.docker = DockerPods(self.params["docker_socket"], self.params["cni_bin_dirs"])
+        self.containerd = ContainerdPods(self.params["cni_bin_dirs"])
+
+    def say(self, text: str) -> None:
+        began = self.journal.data.get("began")
+        clock = "%5.1f s  " % (time.time() - began) if began else ""
+        self.progress.say(clock + text)
+
+    def step(self, name: str, text: str) -> None:
+        self.journal.step(name)
+        self.say(text)
+
+    def to_containerd(self, files_after: Files) -> str:
+        now = flag_files()
+        # A way back that broke off early has left containerd's flags: they are not what was before.
+        before = None
+        if now == files_after or self.journal.unfinished:
+            before = self.journal.data.get("files_before")
+        self.journal.begin("containerd", before or now, files_after)
+        return self.run_containerd()
+
+    def run_containerd(self) -> str:
+        """Every step can be done again, so an unfinished switch is simply run once more."""
+        static_pods.uncover()
+        self.step("stop kubelet", "stopping the kubelet (1 of 3)")
+        commands.run(["systemctl", "stop", "kubelet"])
+        hidden = self.keep_control_plane()
+        self.step("stop pods", "stopping the pods (2 of 3)")
+        grace = self.params["grace_seconds"]
+        self.complaints += self.docker.stop(grace, self.say, static_pods.KEPT if hidden else ())
+        self.step("start kubelet", "starting the kubelet on containerd (3 of 3)")
+        started = self.start_kubelet(self.journal.data["files_after"])
+        self.journal.step("wait for Ready")
+        version = self.wait_ready("containerd://", started)
+        self.ready_seconds = round(time.time() - self.journal.data["began"], 2)
+        if hidden:
+            version = self.switch_control_plane(hidden)
+        self.journal.finish("done")
+        return version
+
+    def keep_control_plane(self) -> t.Dict[str, str]:
+        """Prepare etcd and the API server of this node to stay until the rest has moved.
+
+        Returns their manifests, which are hidden then, or nothing where all switch at once.
+        """
+        listed = self.docker.containers()
+        if not self.params["control_plane_last"] or not static_pods.can_be_last(listed):
+            return {}
+        try:
+            for entry in static_pods.kept(listed):
+                static_pods.shelter(self.docker.pid(entry["Id"]))
+            hidden = static_pods.cover()
+        except (OSError, commands.NodeError) as exc:
+            self.say("etcd and the API server cannot be kept till last here: %s" % exc)
+            return {}
+        self.others = self.docker.running() - 2 * len(static_pods.KEPT)
+        self.say("etcd and the API server stay on docker until the other pods run")
+        return hidden
+
+    def switch_control_plane(self, hidden: t.Dict[str, str]) -> str:
+        self.journal.step("wait for pods")
+        self.wait_tasks(self.others, KEEP_SECONDS)
+        self.step("switch control plane", "etcd and the API server follow")
+        away = time.monotonic()
+        self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
+        static_pods.show(hidden)
+        # Where there are several control planes another one's API answers all the time.
+        self.wait_tasks(self.others + 2 * len(hidden), KEEP_SECONDS)
+        while self.api_away():
+            if time.monotonic() > away + self.params["ready_timeout"]:
+                raise SwitchFailed(
+                    "the API server did not start on containerd\n"
+                    + commands.journal_tail("kubelet")
+                )
+            time.sleep(0.1)
+        self.api_away_seconds = round(time.monotonic() - away, 2)
+        self.say("the API is back, it was away %.1f s" % self.api_away_seconds)
+        self.restore_mirrors()
+        # The kubelet is started anew, so that it watches the manifests' own directory again.
+        static_pods.uncover()
+        static_pods.leave_shelter()
+        commands.run(["systemctl", "stop", "kubelet"])
+        started = self.start_kubelet(self.journal.data["files_after"])
+        return self.wait_ready("containerd://", started)
+
+    def restore_mirrors(self) -> None:
+        """Create the mirror pods anew that the kubelet deleted while it did not see the manifests.
+
+        It would do so itself, but drops the pods' first status where there is none yet, and then
+        says nothing of them for up to 10 s.
+        """
+        found, _complaint = self.pods()
+        have = {pod_status.pod_name(pod) for pod in found["items"]} if found else set()
+        missing = [pod for name, pod in sorted(self.mirrors.items()) if name not in have]
+        path = static_pods.COVER + ".json"
+        files.write_text(path, json.dumps({"apiVersion": "v1", "kind": "List", "items": missing}))
+        done = self.kubectl("create", "-f", path, seconds=30) if missing else None
+        if done and done.returncode:
+            self.complaints.append(done.stderr.strip())
+        os.unlink(path)
+
+    def wait_tasks(self, count: int, seconds: float) -> None:
+        """Wait until containerd runs so many containers and sandboxes, or no longer than that."""
+        deadline = time.monotonic() + seconds
+        while client.ctr("tasks", "list").count("RUNNING") < count and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def api_away(self) -> bool:
+        return self.kubectl("get", "--raw", "/readyz", seconds=2).returncode != 0
+
+    def to_docker(self) -> str:
+        self.journal.begin("docker", {}, way_back(self.journal, flag_files(), self.minor))
+        static_pods.uncover()
+        self.step("stop kubelet", "stopping the kubelet (1 of 4)")
+        commands.run(["systemctl", "stop", "kubelet"])
+        self.step("stop pods", "stopping the pods (2 of 4)")
+        self.complaints += self.containerd.stop(self.params["grace_seconds"], self.say)
+        self.step("start docker", "making sure that docker answers (3 of 4)")
+        self.revive_containerd()
+        self.revive_docker()
+        # Some may still be there, where the switch to containerd broke off early.
+        try:
+            self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
+        except DockerError as exc:
+            self.complaints.append(str(exc))  # the kubelet on docker deals with what is left
+        static_pods.leave_shelter()
+        self.step("start kubelet", "starting the kubelet on docker (4 of 4)")
+        started = self.start_kubelet(self.journal.data["files_after"])
+        self.journal.step("wait for Ready")
+        version = self.wait_ready("docker://", started)
+        self.journal.finish("done")
+        return version
+
+    def write_files(self, wanted: Files) -> None:
+        for path, text in wanted.items():
+            if text is not None and text != files.read_text(path):
+                files.write_text(path, text)
+
+    def start_kubelet(self, files: Files) -> float:
+        """Start it on these flag files, and return when that was."""
+        path, variable = paths.KUBEADM_FLAGS
+        self.write_files(dict(files, **{path: with_first_status(files[path])}))
+        started = time.time()
+        commands.run(["systemctl", "reset-failed", "kubelet"], check=False)
+        commands.run(["systemctl", "start", "kubelet"])
+        self.write_files(files)
+        return started
+
+    def revive_containerd(self) -> None:
+        """docker runs on containerd too: if ours does not start, its own configuration comes back.
+
+        It is restarted in any case, so that its CRI forgets the pods that were just removed.
+        """
+        commands.run(["systemctl", "reset-failed", "containerd"], check=False)
+        if commands.run(["systemctl", "restart", "containerd"], check=False).returncode == 0:
+            return
+        before = files.read_text(paths.CONTAINERD_CONFIG_BEFORE)
+        self.say("containerd does not start; putting its configuration back as it was before")
+        if before is not None:
+            files.write_text(paths.CONTAINERD_CONFIG, before)
+        elif os.path.exists(paths.CONTAINERD_CONFIG):
+            os.rename(paths.CONTAINERD_CONFIG, paths.CONTAINERD_CONFIG + ".homelab-broken")
+        commands.run(["systemctl", "reset-failed", "containerd"], check=False)
+        commands.run(["systemctl", "restart", "containerd"], check=False)
+
+    def revive_docker(self) -> None:
+        commands.run(["systemctl", "start", "docker"], check=False, timeout=120)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                DockerAPI(self.params["docker_socket"]).get("/info")
+                return
+            except (DockerError, ValueError) as exc:
+                if time.monotonic() > deadline:
+                    raise SwitchFailed(
+                        "docker does not answer: %s\n%s" % (exc, commands.journal_tail("docker"))
+                    ) from exc
+            time.sleep(1)
+
+    def wait_ready(self, prefix: str, started: float) -> str:
+        """Wait for Ready as the API reports it, from a status that this kubelet sent."""
+        deadline = time.monotonic() + self.params["ready_timeout"]
+        told = time.monotonic()
+        while True:
+            version, seen = self.node_status(prefix, started)
+            if version:
+                self.say("Ready on %s" % version)
+                return version
+            if time.monotonic() > deadline:
+                raise SwitchFailed(
+                    "after %d s: %s\nkubelet's journal:\n%s\ncontainerd's journal:\n%s"
+                    % (
+                        self.params["ready_timeout"],
+                        seen,
+                        commands.journal_tail("kubelet"),
+                        commands.journal_tail("containerd"),
+                    )
+                )
+            if time.monotonic() - told > 5:
+                told = time.monotonic()
+                self.say("waiting for Ready, %d s left: %s" % (deadline - time.monotonic(), seen))
+            time.sleep(POLL_SECONDS)
+
+    def kubectl(self, *words: str, seconds: int = 3) -> subprocess.CompletedProcess[str]:
+        """One request to the API, which may be away, and how it ended."""
+        base = ["kubectl", "--kubeconfig", self.params["kubeconfig"]]
+        base.append("--request-timeout=%ds" % seconds)
+        return commands.run(base + list(words), timeout=seconds + 5, check=False)
+
+    def get(self, *words: str) -> t.Tuple[t.Any, str]:
+        """The JSON that kubectl gets, or None and the last line of its complaint."""
+        done = self.kubectl("get", *words, "-o", "json")
+        if done.returncode == 0:
+            return json.loads(done.stdout), ""
+        return None, (done.stderr.strip().splitlines() or ["the API did not answer"])[-1]
+
+    def node_status(self, prefix: str, started: float) -> t.Tuple[t.Optional[str], str]:
+        found, complaint = self.get("node", self.params["node_name"])
+        if found is None:
+            return None, complaint
+        status = found["status"]
+        version = status.get("nodeInfo", {}).get("containerRuntimeVersion", "")
+        ready = [c for c in status.get("conditions", []) if c["type"] == "Ready"][-1:]
+        if not ready:
+            return None, "the node has no Ready condition"
+        heartbeat = calendar.timegm(
+            time.strptime(ready[0]["lastHeartbeatTime"], "%Y-%m-%dT%H:%M:%SZ")
+        )
+        if not version.startswith(prefix):
+            return None, "the API still reports %s" % version
+        # The API keeps the last word of the old kubelet: only what came after the start counts.
+        if ready[0]["status"] != "True" or heartbeat < int(started):
+            return None, "%s, not Ready: %s" % (version, ready[0].get("message", ""))
+        return version, ""
+
+    def pods(self) -> t.Tuple[t.Any, str]:
+        # The node authorizer lets a kubelet list the pods that are bound to it.
+        return self.get(
+            "pods",
+            "--all-namespaces",
+            "--field-selector",
+            "spec.nodeName=" + self.params["node_name"],
+        )
+
+    def wait_pods(
+        self, runtime: str, waited_for: t.Optional[t.Container[str]]
+    ) -> t.Dict[str, float]:
+        """Wait until the pods that were ready before are so again (None: all of them)."""
+        began = self.journal.data["began"]
+        deadline = time.monotonic() + self.params["pods_timeout"]
+        told = 0.0
+        seconds: t.Dict[str, float] = {}
+        while True:
+            found, complaint = self.pods()
+            if found is not None:
+                late = pod_status.pods_not_ready(found, runtime, self.stopped)
+                names = {pod_status.pod_name(pod) for pod in found["items"]}
+                late += [
+                    {"name": name, "phase": "Pending", "reason": "not in the API yet"}
+                    for name in sorted(set(self.mirrors) - names)
+                ]
+                late = [pod for pod in late if waited_for is None or pod["name"] in waited_for]
+                now = round(time.time() - began, 2)
+                if not [pod for pod in late if pod["phase"] != "Running"]:
+                    seconds.setdefault("running_seconds", now)
+                if not late:
+                    self.say("all %d pods are ready" % len(found["items"]))
+                    return dict(seconds, pods_ready_seconds=now)
+                complaint = ", ".join("%(name)s (%(reason)s)" % pod for pod in late)
+                text = "%d of %d pods are ready, waiting for %s" % (
+                    len(found["items"]) - len(late),
+                    len(found["items"]),
+                    ", ".join(pod["name"] for pod in late[:4]) + (", …" if late[4:] else ""),
+                )
+                if time.monotonic() - told > 3:
+                    told = time.monotonic()
+                    self.say(text)
+            if time.monotonic() > deadline:
+                raise SwitchFailed(
+                    "The node is Ready, but after %d s some of its pods are not: %s. Look at "
+                    "kubectl describe pod; the playbook rollback goes back to docker."
+                    % (self.params["pods_timeout"], complaint)
+                )
+            time.sleep(POLL_SECONDS)
+
+
+def preconditions(params: t.Dict[str, t.Any]) -> None:
+    """What has to hold before the kubelet is stopped; better a failure than an outage."""
+    plugins = commands.run(["ctr", "plugins", "list"]).stdout
+    if not re.search(r"^io\.containerd\.grpc\.v1\s+cri\s.*\bok\b", plugins, re.MULTILINE):
+        raise commands.NodeError(
+            "containerd's CRI does not answer on this node, so nothing was changed. Run the role "
+            "containerd first.\n%s" % commands.journal_tail("containerd")
+        )
+    if not os.path.exists(params["kubeconfig"]):
+        raise commands.NodeError(
+            "There is no %s on this node to ask the API with (kubeconfig); nothing was changed."
+            % params["kubeconfig"]
+        )

@@ -1,0 +1,77 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a node was like before the switch, for the verification to compare with."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import image_names
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pod_status import (
+    Object,
+    _ready,
+)
+
+
+def _pod(pod: Object) -> Object:
+    metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
+    owners = [ref for ref in metadata.get("ownerReferences") or [] if ref.get("controller")]
+    ids = {entry["name"]: entry for entry in status.get("containerStatuses") or []}
+    return {
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "owner": {"kind": owners[0]["kind"], "name": owners[0]["name"]} if owners else None,
+        "phase": status.get("phase"),
+        "ready": _ready(pod),
+        "containers": [
+            {
+                "name": container["name"],
+                "image": container["image"],
+                "imagePullPolicy": container.get("imagePullPolicy"),
+                "imageID": ids.get(container["name"], {}).get("imageID"),
+            }
+            for container in spec["containers"]
+        ],
+        "volumes": [volume["name"] for volume in spec.get("volumes") or []],
+    }
+
+
+def before_snapshot(
+    pods: Object, facts: Object, node: Object, probes: t.Sequence[Object]
+) -> Object:
+    """What /var/lib/homelab-containerd/before.json holds, for the verification to compare with.
+
+    pods: kubectl get pods -o json of this node. facts: runtime_info. node: the API's node object.
+    probes: results of the kubectl exec tasks.
+    """
+    own = [entry for entry in facts["docker"]["containers"] if entry["owner"] == "user"]
+    local = [
+        {"id": image["id"], "tags": image_names.unregistered_tags(image)}
+        for image in facts["docker"]["images"]
+        if image_names.unregistered_tags(image)
+    ]
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "node": node["metadata"]["name"],
+        # A cordon of ours, from a run that broke off, is not how the owner had it.
+        "unschedulable": bool(node["spec"].get("unschedulable"))
+        and "homelab.containerd/cordoned" not in (node["metadata"].get("annotations") or {}),
+        "runtime": node["status"]["nodeInfo"]["containerRuntimeVersion"],
+        "pods": [_pod(pod) for pod in pods["items"]],
+        "owner_containers": [entry for entry in own if entry["state"] == "running"],
+        "local_only_images": local,
+        "docker_images": facts["docker"]["images"],
+        "probes": [
+            {
+                "namespace": probe["item"]["namespace"],
+                "pod": probe["item"]["pod"],
+                "command": probe["item"]["command"],
+                "stdout": probe["stdout"],
+            }
+            for probe in probes
+        ],
+    }
