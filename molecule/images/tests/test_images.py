@@ -65,7 +65,7 @@ def node(
     inventory = request.config.getoption("ansible_inventory")
     made = Node(host, str(inventory), tmp_path_factory.mktemp("images"))
     # It would bring back from docker what the tests take from containerd.
-    made.sh("systemctl stop homelab-protect-images.timer")
+    made.sh("systemctl stop homelab-keep-images.timer")
     return made
 
 
