@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.filter.migration import (
+from ansible_collections.homelab.containerd.plugins.filter.containerd_config import (
     containerd_config_paths,
     containerd_registries,
 )

@@ -11,7 +11,7 @@ import pathlib
 import typing as t
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.homelab.containerd.plugins.module_utils.registries import (
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.registries import (
     certificates,
     hosts_toml,
 )
