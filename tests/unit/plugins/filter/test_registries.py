@@ -9,7 +9,7 @@ import tomllib
 import typing as t
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.filter.registry_directories import (
+from ansible_collections.homelab.containerd.plugins.filter.registries import (
     registry_directories,
 )
 
@@ -63,11 +63,19 @@ def test_insecure_is_a_boolean_also_from_the_command_line(said):
 
 
 def test_a_mirrors_certificates_are_dockers():
-    there = tree({DOCKER + "/nas:5000/ca.crt": "x"})
-    hub = {"host": "docker.io", "mirrors": ["https://nas:5000"]}
-    found = registry_directories(there, [hub], "", CERTS_D)
-    host = tomllib.loads(found["files"][0]["text"])["host"]["https://nas:5000"]
-    assert host["ca"] == [DOCKER + "/nas:5000/ca.crt"]
+    nas = DOCKER + "/nas:5000/"
+    there = tree({nas + name: "" for name in ("c.cert", "c.key", "x.crt", "y.cert", "README")})
+    hub = {"host": "docker.io", "mirrors": ["https://nas:5000/hub"]}
+
+    def mirror(*others: dict[str, t.Any]) -> dict[str, t.Any]:
+        text = registry_directories(there, [hub, *others], "", CERTS_D)["files"][0]["text"]
+        return t.cast("dict[str, t.Any]", tomllib.loads(text)["host"]["https://nas:5000/hub"])
+
+    assert mirror()["ca"] == [nas + "x.crt"]
+    assert mirror()["client"] == [[nas + "c.cert", nas + "c.key"]]
+    # docker reads no certificates of what it does not verify.
+    insecure = mirror({"host": "nas:5000", "insecure": True})
+    assert insecure == {"capabilities": ["pull", "resolve"], "skip_verify": True}
 
 
 def test_directories_are_linked_where_no_other_has_the_name():
