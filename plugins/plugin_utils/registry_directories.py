@@ -11,10 +11,7 @@ import pathlib
 import typing as t
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.registries import (
-    certificates,
-    hosts_toml,
-)
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config import registries
 
 DOCKER_CERTS_DIR = "/etc/docker/certs.d"
 HEADER = "# Ansible managed\n"
@@ -39,7 +36,7 @@ def _is_insecure(registry: t.Mapping[str, t.Any]) -> bool:
 
 def changes(
     found: t.Sequence[Found],
-    registries: t.Sequence[Registry],
+    wanted: t.Sequence[Registry],
     config_paths: t.Sequence[str],
     certs_dir: str,
 ) -> dict[str, list[dict[str, str]]]:
@@ -51,17 +48,17 @@ def changes(
     of that name. Of two directories with one name the first counts, and the user's before docker's.
     """
     docker = _docker_certificates(found)
-    insecure = [registry["host"] for registry in registries if registry.get("insecure")]
+    insecure = [registry["host"] for registry in wanted if registry.get("insecure")]
     checksums = {entry["path"]: entry.get("checksum") for entry in found}
     files = []
-    for registry in registries:
+    for registry in wanted:
         path = "%s/%s/hosts.toml" % (certs_dir, registry["host"])
-        text = HEADER + hosts_toml(registry, insecure, docker)
+        text = HEADER + registries.hosts_toml(registry, insecure, docker)
         # find says SHA-1.
         if checksums.get(path) != hashlib.sha1(text.encode()).hexdigest():  # noqa: S324
             files.append({"path": path, "text": text})
 
-    taken = {registry["host"] for registry in registries}
+    taken = {registry["host"] for registry in wanted}
     taken |= {path.name for path in map(_path, found) if str(path.parent) == certs_dir}
     users = [path for path in config_paths if path not in (certs_dir, DOCKER_CERTS_DIR)]
     directories = [
@@ -94,6 +91,6 @@ def _docker_certificates(found: t.Iterable[Found]) -> dict[str, t.Any]:
         if str(path.parent.parent) == DOCKER_CERTS_DIR and path.suffix in (".crt", ".cert", ".key"):
             names.setdefault(path.parent.name, []).append(path.name)
     return {
-        host: certificates("%s/%s" % (DOCKER_CERTS_DIR, host), files)
+        host: registries.certificates("%s/%s" % (DOCKER_CERTS_DIR, host), files)
         for host, files in names.items()
     }
