@@ -57,5 +57,4 @@ class FilterModule:
             "containerd_config": containerd_config,
             "containerd_config_paths": containerd_config_paths,
             "containerd_config_version": containerd_config_version,
-            "containerd_registries": containerd_registries,
         }

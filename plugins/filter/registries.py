@@ -2,30 +2,37 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filters that write what containerd reads of registries."""
+"""containerd's directories of registries; see registry_directories.yml."""
 
 from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config import registries
+from ansible_collections.homelab.containerd.plugins.filter.containerd_config import (
+    containerd_config_paths,
+    containerd_registries,
+)
+from ansible_collections.homelab.containerd.plugins.plugin_utils.registry_directories import (
+    changes,
+    merge_registries,
+)
 
 
-def docker_certificates(paths: list[str]) -> dict[str, t.Any]:
-    """Files below /etc/docker/certs.d by their registry (plugin_utils/docker_config)."""
-    found: dict[str, list[str]] = {}
-    for path in paths:
-        directory, _slash, name = path.rpartition("/")
-        found.setdefault(directory, []).append(name)
-    return {
-        directory.rpartition("/")[2]: registries.certificates(directory, names)
-        for directory, names in found.items()
-    }
+def registry_directories(
+    found: list[dict[str, t.Any]],
+    registries: list[dict[str, t.Any]],
+    config: str,
+    certs_dir: str,
+) -> dict[str, list[dict[str, str]]]:
+    """What to write and to link, from the text of config.toml."""
+    return changes(
+        found,
+        merge_registries(registries, containerd_registries(config)),
+        containerd_config_paths(config),
+        certs_dir.rstrip("/"),
+    )
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {
-            "docker_certificates": docker_certificates,
-            "hosts_toml": registries.hosts_toml,
-        }
+        return {"registry_directories": registry_directories}

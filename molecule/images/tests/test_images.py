@@ -13,10 +13,11 @@ import json
 import time
 
 import pytest
-from image_node import JOURNAL, STAGING, Node
+from image_node import JOURNAL, POINTING, STAGING, Node
 from testinfra.host import Host
 
 ODD = "docker.io/home/odd:1"
+LIST = "/var/lib/homelab-containerd/keep-images/carry_images"
 #: A digest over all that may not change in the layers' directories; links and ctime may.
 DIGEST = """
 import hashlib, os, stat, sys
@@ -65,7 +66,7 @@ def node(
     inventory = request.config.getoption("ansible_inventory")
     made = Node(host, str(inventory), tmp_path_factory.mktemp("images"))
     # It would bring back from docker what the tests take from containerd.
-    made.sh("systemctl stop homelab-protect-images.timer")
+    made.sh("systemctl stop homelab-keep-images.timer")
     return made
 
 
@@ -110,6 +111,25 @@ def test_the_comparison_sees_what_differs(node: Node) -> None:
     said = node.refused("compare", images=["home/odd:1"])
     node.sh(f"chmod 755 {layer}/odd/bare")
     assert "mode of /odd/bare is 0o40755 for docker, 0o40701 for containerd" in said
+
+
+def test_a_collected_image_comes_back_from_docker(node: Node) -> None:
+    name = "docker.io/" + POINTING
+    row = f"awk '$1 == \"{name}\"'"
+    listed = node.sh(f"cat {LIST}")
+    assert name in listed
+    digest = node.ctr(f"images list | {row}").split()[2]
+    names = node.ctr(f"images list | awk '$3 == \"{digest}\" {{print $1}}'").split()
+    node.ctr("images rm --sync " + " ".join(names))
+
+    # While containerd does not answer, no image is taken for lost or for another one.
+    script = "/usr/local/sbin/homelab-keep-images"
+    assert not node.ok(f"sed s/containerd.sock/gone.sock/ {script} | sh")
+    assert node.sh(f"cat {LIST}") == listed
+
+    node.sh("systemctl start homelab-keep-images.service")
+    assert node.ctr(f"images list | {row}").split()[2] == digest
+    assert node.sh(f"cat {LIST}") == listed
 
 
 def test_the_manifests_are_those_of_save_and_import(node: Node) -> None:

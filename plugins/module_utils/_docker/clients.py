@@ -105,8 +105,8 @@ TEXT_LIMIT = 256 * 1024
 FILES_LIMIT = 4000
 #: Units that are docker's own, or name it only to come after it.
 OWN_UNITS = frozenset(["docker.service", "docker.socket", "containerd.service", "kubelet.service"])
-#: What brings images back from docker (role carry_images).
-OWN_SCRIPT = "/usr/local/sbin/homelab-protect-images"
+#: What brings images back from docker (role keep_images).
+OWN_SCRIPT = "/usr/local/sbin/homelab-keep-images"
 Found = t.Dict[str, t.Any]
 
 

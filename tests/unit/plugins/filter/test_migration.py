@@ -24,7 +24,6 @@ from ansible_collections.homelab.containerd.plugins.filter.kubelet_config import
     kubelet_config,
     kubelet_configmaps_out_of_step,
 )
-from ansible_collections.homelab.containerd.plugins.filter.registries import docker_certificates
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.registries import (
     hosts_toml,
 )
@@ -213,25 +212,6 @@ def test_registries_of_a_config_that_cannot_be_merged_are_none():
     assert containerd_config_paths(text) == ["/opt/certs.d", "/etc/docker/certs.d"]
     assert containerd_config_paths("") == []
     assert hosts_toml(found).startswith('server = "https://a:5000"\n\n[host."http://a:5000"]')
-
-
-def test_dockers_certificates_by_registry():
-    directory = "/etc/docker/certs.d/nas:5000/"
-    found = docker_certificates(
-        [directory + name for name in ("c.cert", "c.key", "x.crt", "y.cert")]
-    )
-    assert found == {
-        "nas:5000": {
-            "ca": [directory + "x.crt"],
-            "client": [[directory + "c.cert", directory + "c.key"]],
-        }
-    }
-    mirror = {"host": "docker.io", "insecure": False, "mirrors": ["https://nas:5000/hub"]}
-    host = tomllib.loads(hosts_toml(mirror, [], found))["host"]["https://nas:5000/hub"]
-    assert host["ca"] == [directory + "x.crt"] and host["client"] == found["nas:5000"]["client"]
-    # docker reads no certificates of what it does not verify.
-    host = tomllib.loads(hosts_toml(mirror, ["nas:5000"], found))["host"]["https://nas:5000/hub"]
-    assert host == {"capabilities": ["pull", "resolve"], "skip_verify": True}
 
 
 def test_a_node_without_a_driver_in_its_file_changes_no_configmap(recorded):

@@ -95,7 +95,7 @@ def test_files_that_call_docker(tmp_path):
     write(tmp_path / "etc/cron.daily/prune", "#!/bin/sh\ndocker system prune -f\n")
     write(tmp_path / "etc/crontab", "0 1 * * * root docker run x\n")
     write(tmp_path / "usr/local/bin/ps", "#!/bin/sh\ndocker ps\ndocker ps\n")
-    write(tmp_path / "usr/local/sbin/homelab-protect-images", "#!/bin/sh\ndocker save x\n")
+    write(tmp_path / "usr/local/sbin/homelab-keep-images", "#!/bin/sh\ndocker save x\n")
     write(tmp_path / "root/notes.txt", "docker run everything\n")
     write(tmp_path / "home/ann/deploy.sh", "docker push x\n")
     (tmp_path / "home/ann/big.sh").write_bytes(b"#!/bin/sh\ndocker run x\n" + b"x" * 300000)
