@@ -86,6 +86,13 @@ def test_every_default_is_taken():
             assert refusal(name, spec["default"]) is None, name
 
 
+def test_a_string_is_no_list_and_no_dictionary():
+    """What -e name=value gives, for every option there is."""
+    for name, spec in ALL_SPECS.items():
+        if spec["type"] in ("list", "dict"):
+            assert "that is not a" in (refusal(name, "a,b") or ""), name
+
+
 @pytest.mark.parametrize("name", sorted(options.SECRET))
 @pytest.mark.parametrize("value", ["s3cret", [{"a": "s3cret"}], {"s3cret": None}])
 def test_secrets_are_not_shown(name, value):
