@@ -9,13 +9,13 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Callable
 
-from ansible_collections.homelab.containerd.plugins.module_utils import version_rules
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import versions
 
 
 def has_dockershim(version: str | None) -> bool:
     """Whether a kubelet of this version has dockershim built in; without a kubelet it is false."""
-    parsed = version_rules.parse_version(version)
-    return parsed is not None and parsed[:2] <= version_rules.DOCKERSHIM_LAST
+    parsed = versions.parse_version(version)
+    return parsed is not None and parsed[:2] <= versions.DOCKERSHIM_LAST
 
 
 class FilterModule:

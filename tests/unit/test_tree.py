@@ -255,12 +255,15 @@ JINJA = sorted(
 @pytest.mark.parametrize("path", JINJA, ids=name)
 def test_boolean_options_are_read_as_booleans(path):
     """`-e buildkit_tls=false` is the string "false", which Jinja takes for true."""
+    leaves: list[tuple[tuple[str, ...], t.Any]]
     if path.suffix == ".j2":
         leaves = [((), path.read_text(encoding="utf-8"))]
     else:
         leaves = list(values(load(path)))
-    for keys, value in leaves:
-        assert not misread(keys, str(value)), "%s: %s" % (" > ".join(keys), value)
+    wrong = [
+        (" > ".join(keys), word) for keys, value in leaves for word in misread(keys, str(value))
+    ]
+    assert not wrong
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_misspelt_names(variable, said):
     ],
 )
 def test_groups(groups, words):
-    every = {"all": sum(groups.values(), []), "ungrouped": []}
-    problems = options.group_problems(every | groups)
+    hosts = [host for members in groups.values() for host in members]
+    problems = options.group_problems({"all": hosts, "ungrouped": [], **groups})
     assert bool(problems) == (words is not None)
     assert words is None or words in problems[0]
