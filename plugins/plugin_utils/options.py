@@ -23,6 +23,8 @@ Specs = dict[str, dict[str, t.Any]]
 Groups = Mapping[str, Sequence[str]]
 
 COLLECTION = pathlib.Path(__file__).resolve().parents[2]
+#: Ten times as fast, where PyYAML has it; every host reads all specs.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: The groups that the playbooks know.
 CONTROL_PLANE, WORKERS = "kube_control_plane", "kube_node"
 CLUSTER = "%s:%s" % (CONTROL_PLANE, WORKERS)
@@ -53,7 +55,7 @@ def read_specs(role: str) -> Specs:
     """The options of a role of the collection; "playbooks" for those that only playbooks take."""
     base = COLLECTION if role == "playbooks" else COLLECTION / "roles" / role
     path = base / "meta/argument_specs.yml"
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
+    entries = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)["argument_specs"]
     options: Specs = {}
     for entry in entries.values():
         options.update(entry.get("options") or {})
