@@ -1,0 +1,59 @@
+#!/usr/bin/python
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: check_options
+short_description: Check the options of roles and the groups of the inventory before anything else
+version_added: "0.1.0"
+author:
+  - The homelab.containerd contributors (@homelab)
+description:
+  - Compares the host's variables with the roles' argument specs, on the controller. The host is
+    not asked.
+  - Unlike Ansible's own check it refuses a string where a list or a dictionary is expected, which
+    is what C(-e name=value) gives, a value that is neither true nor false for a boolean, a number
+    below zero, and names that are nearly those of options.
+  - A value that uses facts which are not gathered yet is not checked.
+options:
+  roles:
+    description: The roles of this collection whose options are checked.
+    type: list
+    elements: str
+    default: []
+  hosts:
+    description:
+      - The hosts of the playbook, as a pattern. It has to match a host, and an inventory of a
+        cluster needs a host in C(kube_control_plane) and no group with nearly that name, or nearly
+        C(kube_node).
+      - With it the options that only playbooks take are checked too.
+    type: str
+  required_tags:
+    description: Tags that may not be skipped.
+    type: list
+    elements: str
+    default: []
+attributes:
+  check_mode:
+    description: It is the same in check mode.
+    support: full
+  diff_mode:
+    description: Nothing is changed.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Check the options
+  homelab.containerd.check_options:
+    roles: [containerd]
+"""
+
+RETURN = r"""
+msg:
+  description: A line for each problem, with the host, the option, its value and what to do.
+  returned: failure
+  type: str
+"""

@@ -1,0 +1,76 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filters that the playbooks rollback and report use."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from ansible_collections.homelab.containerd.plugins.filter import dockershim, report
+
+outcomes = report.FilterModule().filters()["report_outcomes"]
+has_dockershim = dockershim.FilterModule().filters()["has_dockershim"]
+
+
+def host(name, **facts):
+    """The variables of a host for which the role report has looked, as ansible registers them."""
+    missing = {"msg": "file not found", "failed_when_result": False}
+    records = [missing, missing]
+    if "journal" in facts:
+        records[1] = {"content": base64.b64encode(json.dumps(facts.pop("journal")).encode())}
+    found = {"stat": {"exists": True}}
+    return {
+        "inventory_hostname": name,
+        "assess_time": 100.0,
+        "__report_records": {"results": records},
+        "__report_buildkit": found,
+        **facts,
+    }
+
+
+def test_phases_begin_where_the_one_before_ended():
+    """On whichever node that was: the nodes switch one after the other."""
+    times = {"start": 400.0, "end": 500.0}
+    first, second = outcomes(
+        [
+            host(
+                "a",
+                carry_images_result={"began": 110.0, "ended": 150.0},
+                switch_runtime_result={"changed": True, "began": 210.0, "ended": 250.0},
+                verify_times=times,
+                verify_results=[{"name": "x"}],
+                journal={"state": "done"},
+            ),
+            host(
+                "b",
+                carry_images_result={"began": 110.0, "ended": 200.0},
+                switch_runtime_result={"changed": True, "began": 270.0, "ended": 300.0},
+                verify_times=times,
+            ),
+        ],
+        600.0,
+    )
+    common = {"prepare": 100.0, "prepared": 110.0, "buildkit": 300.0, "verify": 400.0, "end": 500.0}
+    assert first["marks"] == common | {"switch": 200.0}
+    assert second["marks"] == common | {"switch": 250.0}
+    assert (first["node"], first["journal"], first["before"]) == ("a", {"state": "done"}, {})
+    assert first["verify"] == [{"name": "x"}] and second["verify"] == []
+    assert first["buildkit"] is True
+
+
+def test_a_run_with_nothing_to_do_has_no_phases():
+    """Nothing was carried or switched, and nothing verified."""
+    (only,) = outcomes([host("a", switch_runtime_result={"changed": False, "ended": 1.0})], 600.0)
+    assert only["marks"] == {"prepare": 100.0, "verify": 600.0}
+
+
+@pytest.mark.parametrize(
+    ("version", "has"),
+    [("v1.23.17", True), ("v1.18.0", True), ("v1.24.0", False), ("v2.0.0", False), (None, False)],
+)
+def test_dockershim(version, has):
+    assert has_dockershim(version) is has
