@@ -66,8 +66,8 @@ def supports(version: str, feature: str) -> bool:
 def buildkitd_toml(options: Map) -> str:
     """The text of buildkitd.toml.
 
-    options: {"worker": "containerd" or "oci"}, and where they differ from buildkitd's own
-    defaults {"version", "root", "addresses", "tls_dir" (with cert.pem, key.pem and ca.pem), "dns",
+    options, each of them where it differs from buildkitd's own default: {"worker" ("containerd"
+    or "oci"), "version", "root", "addresses", "tls_dir" (with cert.pem, key.pem and ca.pem), "dns",
     "rootless", "address", "namespace" and "snapshotter" of containerd, "network", "subnet",
     "cni_bin_dir", "max_used_space" or "gc" {"reserved_space", "max_used_space", "min_free_space",
     "mounts_max_used_space", "mounts_keep"}, "registries" [{"host", "insecure", "http", "mirrors",
@@ -80,7 +80,8 @@ def buildkitd_toml(options: Map) -> str:
         document.add("grpc", _grpc(options))
     if options.get("dns"):
         document.add("dns", _table({"nameservers": _strings(options["dns"])}))
-    document.add("worker", _workers(options))
+    if options.get("worker"):
+        document.add("worker", _workers(options))
     registries = _registries(
         options.get("registries") or [], options.get("certificate_directories") or []
     )

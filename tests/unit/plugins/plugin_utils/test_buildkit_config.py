@@ -10,7 +10,9 @@ import tomllib
 import typing as t
 
 import pytest
+import yaml
 from ansible_collections.homelab.containerd.plugins.plugin_utils import buildkit_config
+from support import ROOT
 
 NODE: dict[str, t.Any] = {
     "version": "0.34.2",
@@ -36,6 +38,13 @@ NODE: dict[str, t.Any] = {
 
 def write(**options: t.Any) -> dict[str, t.Any]:
     return tomllib.loads(buildkit_config.buildkitd_toml({**NODE, **options}))
+
+
+def test_the_role_gives_these_options():
+    variables = yaml.safe_load((ROOT / "roles/buildkit/vars/main.yml").read_text())
+    given = variables["__buildkit_toml"]
+    assert set(NODE) <= set(given) and set(NODE["gc"]) == set(given["gc"])
+    assert set(given) - set(NODE) == {"tls_dir", "dns", "registries", "certificate_directories"}
 
 
 def test_plain():

@@ -9,12 +9,15 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+import yaml
+from ansible_collections.homelab.containerd.plugins.modules import buildkit_info
 from ansible_collections.homelab.containerd.plugins.plugin_utils.buildkit_plan import (
     CNI_PLUGINS,
     KERNEL_REFUSES,
     Plan,
     decide,
 )
+from support import ROOT
 
 OPTIONS: dict[str, t.Any] = {
     "version": "0.34.2",
@@ -52,6 +55,17 @@ FOUND: dict[str, t.Any] = {
 
 def plan(found: t.Mapping[str, t.Any] | None = None, **options: t.Any) -> Plan:
     return decide({**OPTIONS, **options}, {**FOUND, **(found or {})})
+
+
+def test_the_role_and_the_module_give_what_is_read(tmp_path):
+    """The samples above have the keys of the real ones."""
+    variables = yaml.safe_load((ROOT / "roles/buildkit/vars/main.yml").read_text())
+    assert set(variables["__buildkit_options"]) == set(OPTIONS)
+    paths = dict.fromkeys(("record", "images_list", "cni_bin_dir"), str(tmp_path / "none"))
+    found = buildkit_info.look({**paths, "group": "no-such-group", "subnet": "192.0.2.0/24"})
+    assert set(FOUND) <= set(found)
+    assert found["group_members"] is None and found["cni_versions"] == {}
+    assert decide(OPTIONS, found)["install"] is True
 
 
 def test_nothing_to_do():
