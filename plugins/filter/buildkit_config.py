@@ -7,24 +7,16 @@
 from __future__ import annotations
 
 import typing as t
-from collections.abc import Mapping
 
-from ansible.errors import AnsibleFilterError
 from ansible_collections.homelab.containerd.plugins.plugin_utils import (
     buildkit_config,
     buildkit_plan,
 )
 
 
-def buildkitd_toml(options: Mapping[str, t.Any]) -> str:
-    """The text of buildkitd.toml: plugin_utils/buildkit_config.py."""
-    if buildkit_config.TOMLKIT_ERROR:
-        raise AnsibleFilterError(
-            "The controller has no tomlkit: pip install -r requirements.txt"
-        ) from buildkit_config.TOMLKIT_ERROR
-    return buildkit_config.buildkitd_toml(options)
-
-
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"buildkitd_toml": buildkitd_toml, "buildkit_plan": buildkit_plan.decide}
+        return {
+            "buildkitd_toml": buildkit_config.buildkitd_toml,
+            "buildkit_plan": buildkit_plan.decide,
+        }

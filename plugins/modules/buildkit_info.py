@@ -117,13 +117,15 @@ buildkit_info:
 
 import glob
 import grp
-import json
 import os
 import re
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.homelab.containerd.plugins.module_utils import node
+from ansible_collections.homelab.containerd.plugins.module_utils._facts.cni import (
+    supported_versions,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
 
 PROGRAMS = ("buildctl", "buildkitd", "buildkit-runc", "buildkit-cni-*")
 UNITS = "/etc/systemd/system"
@@ -142,7 +144,7 @@ def names(pattern: str) -> t.List[str]:
 
 
 def output(*words: str) -> str:
-    return node.run(words, timeout=10, check=False).stdout
+    return commands.run(words, timeout=10, check=False).stdout
 
 
 def group_members(group: str) -> t.Optional[t.List[str]]:
@@ -152,30 +154,16 @@ def group_members(group: str) -> t.Optional[t.List[str]]:
         return None
 
 
-def cni_versions(directory: str) -> t.Dict[str, t.List[str]]:
-    """What each plugin says it supports (CNI specification, "VERSION")."""
-    found = {}
-    for plugin in CNI_PLUGINS:
-        try:
-            answer = json.loads(
-                output("env", "CNI_COMMAND=VERSION", os.path.join(directory, plugin))
-            )
-            found[plugin] = [str(version) for version in answer["supportedVersions"]]
-        except (ValueError, KeyError, TypeError):
-            continue  # no such plugin, or none that answers
-    return found
-
-
 def name_servers() -> t.List[str]:
     """For systemd-resolved's own address buildkitd takes those behind it."""
-    text = node.read_text("/etc/resolv.conf") or ""
+    text = files.read_text("/etc/resolv.conf") or ""
     if re.search(r"(?m)^nameserver\s+127\.0\.0\.53", text):
-        text += "\n" + (node.read_text("/run/systemd/resolve/resolv.conf") or "")
+        text += "\n" + (files.read_text("/run/systemd/resolve/resolv.conf") or "")
     return re.findall(r"(?m)^nameserver\s+(\S+)", text)
 
 
 def look(options: t.Mapping[str, str]) -> t.Dict[str, t.Any]:
-    kernel = {path: node.read_text("/proc/sys/" + path) for path in SYSCTLS}
+    kernel = {path: files.read_text("/proc/sys/" + path) for path in SYSCTLS}
     routes = [
         line
         for how in ("root", "match")
@@ -183,10 +171,10 @@ def look(options: t.Mapping[str, str]) -> t.Dict[str, t.Any]:
     ]
     return {
         "programs": [name for pattern in PROGRAMS for name in names("/usr/local/bin/" + pattern)],
-        "record": node.read_text(options["record"]) or "",
+        "record": files.read_text(options["record"]) or "",
         "images_list": os.path.exists(options["images_list"]),
         "units": names(UNITS + "/buildkit.service") + names(UNITS + "/buildkit.socket"),
-        "active": node.unit_active("buildkit.service"),
+        "active": commands.unit_active("buildkit.service"),
         "command_line": output(
             "systemctl", "show", "--property=ExecStart", "--value", "buildkit.service"
         ).strip(),
@@ -196,8 +184,11 @@ def look(options: t.Mapping[str, str]) -> t.Dict[str, t.Any]:
         "docker_certificates": sorted(
             path.rstrip("/") for path in glob.glob("/etc/docker/certs.d/*/")
         ),
-        "cni_versions": cni_versions(options["cni_bin_dir"]),
-        "iptables": node.run(["sh", "-c", "command -v iptables"], check=False).returncode == 0,
+        "cni_versions": {
+            plugin: supported_versions(os.path.join(options["cni_bin_dir"], plugin))
+            for plugin in CNI_PLUGINS
+        },
+        "iptables": commands.run(["sh", "-c", "command -v iptables"], check=False).returncode == 0,
         "routes": routes,
         "name_servers": name_servers(),
         "kernel": {path: text.strip() for path, text in kernel.items() if text is not None},

@@ -14,14 +14,13 @@ import typing as t
 from collections.abc import Iterable, Mapping
 
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.homelab.containerd.plugins.plugin_utils import toml
 
 try:
     import tomlkit
     from tomlkit.items import Table
-except ImportError as exc:  # pragma: no cover
-    TOMLKIT_ERROR: ImportError | None = exc
-else:
-    TOMLKIT_ERROR = None
+except ImportError:  # pragma: no cover
+    pass  # toml.parse() names the remedy
 
 Map = Mapping[str, t.Any]
 Version = tuple[int, int, int]
@@ -73,7 +72,7 @@ def buildkitd_toml(options: Map) -> str:
     "mounts_max_used_space", "mounts_keep"}, "registries" [{"host", "insecure", "http", "mirrors",
     "ca", "tls_dir"}], "certificate_directories" (docker's, named as their registry)}.
     """
-    document = tomlkit.document()
+    document = toml.parse("")
     if options.get("root"):
         document.add("root", str(options["root"]))
     if options.get("addresses"):
@@ -90,7 +89,7 @@ def buildkitd_toml(options: Map) -> str:
         for host in sorted(registries):
             parent.add(host, registries[host])
         document.add("registry", parent)
-    return tomlkit.dumps(document)
+    return toml.dump(document)
 
 
 def _strings(values: Iterable[t.Any]) -> list[str]:
