@@ -12,6 +12,9 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import image_names
+from ansible_collections.homelab.containerd.plugins.plugin_utils.buildkit_config import (
+    buildkitd_toml,
+)
 
 Object = dict[str, t.Any]
 
@@ -34,10 +37,8 @@ def _words(option: str, values: t.Iterable[str]) -> list[str]:
 
 def _buildkit(wish: Object) -> Object:
     """A buildkitd for this build alone, in the Job's container (moby/buildkit, "daemonless")."""
-    toml = "".join(
-        f'[registry."{host}"]\n  http = true\n  insecure = true\n'
-        for host in wish["insecure_registries"]
-    )
+    registries = [{"host": host, "insecure": True} for host in wish["insecure_registries"]]
+    toml = buildkitd_toml({"registries": registries})
     build = ["buildctl", "build", "--progress=plain", "--frontend=dockerfile.v0"]
     if wish["git"]:
         build.append(f"--opt=context={wish['context']}")
@@ -180,7 +181,7 @@ def build_job(wish: Object) -> Object:
         },
         "spec": {
             "backoffLimit": 0,
-            "activeDeadlineSeconds": wish["timeout"],
+            "activeDeadlineSeconds": int(wish["timeout"]),
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }

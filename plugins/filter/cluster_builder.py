@@ -11,7 +11,11 @@ import hashlib
 import json
 import typing as t
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.homelab.containerd.plugins.filter.build_job import Object
+from ansible_collections.homelab.containerd.plugins.plugin_utils.buildkit_config import (
+    buildkitd_toml,
+)
 
 
 def cluster_builder(wish: Object, ca: str, certificate: str, key: str) -> Object:
@@ -23,17 +27,19 @@ def cluster_builder(wish: Object, ca: str, certificate: str, key: str) -> Object
     examples/kubernetes have it, it serves TCP with the clients' certificates required, and a unix
     socket inside the pod for its probes.
     """
-    rootless = wish["rootless"]
+    rootless = boolean(wish["rootless"])
     labels = {
         "app.kubernetes.io/name": wish["name"],
         "app.kubernetes.io/managed-by": "homelab.containerd",
     }
     metadata = {"name": wish["name"], "namespace": wish["namespace"], "labels": labels}
-    toml = f'[worker.oci]\n  maxUsedSpace = "{wish["max_used_space"]}"\n'
-    for registry in wish["registries"]:
-        toml += f'[registry."{registry["host"]}"]\n'
-        if registry.get("insecure"):
-            toml += "  http = true\n  insecure = true\n"
+    toml = buildkitd_toml(
+        {
+            "worker": "oci",
+            "max_used_space": wish["max_used_space"],
+            "registries": wish["registries"],
+        }
+    )
     # A lookup strips the last newline, which PEM ends with.
     certs = {
         name: text.strip() + "\n"
@@ -135,7 +141,7 @@ def cluster_builder(wish: Object, ca: str, certificate: str, key: str) -> Object
         volumes.append({"name": "cache", "hostPath": path})
         pod["nodeSelector"] = {"kubernetes.io/hostname": wish["node"]}
         pod["tolerations"] = [{"operator": "Exists", "effect": "NoSchedule"}]
-    port = {"name": "grpc", "port": wish["port"], "targetPort": "grpc"}
+    port = {"name": "grpc", "port": int(wish["port"]), "targetPort": "grpc"}
     secret = {**metadata, "name": f"{wish['name']}-certs"}
     # Pods here are privileged, or without seccomp: clusters with Pod Security say so.
     namespace = {

@@ -85,6 +85,12 @@ def test_the_cache_is_on_a_node_or_in_a_claim(wish):
     )
 
 
+def test_options_of_the_command_line_are_strings(wish):
+    wish |= {"rootless": "false", "port": "1234"}
+    assert pod(wish)["containers"][0]["securityContext"] == {"privileged": True}
+    assert objects(wish)["Service"]["spec"]["ports"][0]["port"] == 1234
+
+
 def test_rootless_is_not_privileged(wish):
     assert pod(wish)["containers"][0]["securityContext"] == {"privileged": True}
     wish["rootless"] = True
