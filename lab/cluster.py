@@ -410,7 +410,8 @@ class Cluster:
             "buildkit_version": BUILDKIT.removeprefix("v"),
             "buildkit_url": f"http://mirror.lab:8000/{tarball.name}",
             "buildkit_checksum": f"sha256:{checksum}",
-            "verify_base_image": f"{REGISTRY}/base:1",
+            # docker pulled it for the pods from-registry: a base as most people have it.
+            "verify_base_image": f"{REGISTRY}/web:1",
             "verify_registry_image": f"{REGISTRY}/probe:1",
             # What it prints has to be the same after the switch: the pod's data.
             "verify_probes": "[{namespace: home, pod: data-0, command: [cat, /data/marker]}]",
