@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fill_images
-short_description: Write the blobs that images adopted from docker lack
+short_description: Restore the blobs that images adopted from docker miss
 version_added: "0.2.0"
 author:
   - The homelab.containerd contributors (@homelab)
@@ -16,7 +16,11 @@ description:
     so it can neither be exported nor pushed nor built upon. This writes them, at low priority.
   - Each is made from the layer's own files in containerd and docker's record of the tar stream they
     came from, and containerd compares its digest. docker is not asked, and need not run.
-  - A run that broke off goes on with the layer where it was.
+  - Images that no registry has come first. The others follow, the smallest first, as long as the
+    disk stays as free as the kubelet's image garbage collection wants it
+    (C(imageGCHighThresholdPercent), 85 by default), and I(reserve_bytes) besides. Those for which
+    there is no space are named in a warning.
+  - A run that was interrupted is resumed with the layer where it was.
 options:
   fill:
     description:
