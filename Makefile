@@ -26,17 +26,17 @@ setup: ## virtual environment and collections
 	@ln -sfn ../../.. .collections/ansible_collections/homelab/containerd
 
 LAB := python3 lab/lab.py
-INVENTORY = $(CACHE)/run/demo/inventory.yml
+DEMO = $(CACHE)/run/demo
 
 .PHONY: demo
 demo: setup ## a real dockershim cluster in a container, migrated before your eyes
 	@$(LAB) up --cluster demo --label demo
 	@$(LAB) workloads --cluster demo
-	ansible-playbook -i $(INVENTORY) homelab.containerd.migrate -e migrate_report_dir=$(CACHE)/report
+	ansible-playbook -i $(DEMO)/inventory.yml homelab.containerd.migrate
 	@echo
-	@cat $(CACHE)/report/report.txt
+	@cat $(DEMO)/report/report.txt
 	@echo
-	@echo "The same as a page, to open in a browser: $(CACHE)/report/report.html"
+	@echo "The same as a page, to open in a browser: $(DEMO)/report/report.html"
 	@echo "The cluster is up. A kubectl on it: docker exec -it hc-demo-node1 kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes,pods -A -o wide"
 	@echo "make demo-clean removes it."
 

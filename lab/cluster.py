@@ -399,6 +399,7 @@ class Cluster:
     def write_inventory(
         self, plan: Plan, numbers: Sequence[int], groups: dict[str, Sequence[int]] | None = None
     ) -> Path:
+        place = CACHE / "run" / self.name / "inventory.yml"
         tarball = next(plan.mirror.path.glob("*.tar.gz"))
         checksum = Path(f"{tarball}.sha256").read_text(encoding="utf-8").split()[0]
         lines = ["# Written by lab.py up", "all:", "  vars:"]
@@ -407,6 +408,9 @@ class Cluster:
             "ansible_become": "false",
             "ansible_connection": "community.docker.docker",
             "ansible_python_interpreter": "/usr/bin/python3",
+            # Clusters that are migrated side by side do not write each other's reports.
+            "migrate_report_dir": f"{place.parent}/report",
+            "verify_report_dir": f"{place.parent}/verify",
             "buildkit_version": BUILDKIT.removeprefix("v"),
             "buildkit_url": f"http://mirror.lab:8000/{tarball.name}",
             "buildkit_checksum": f"sha256:{checksum}",
@@ -426,7 +430,6 @@ class Cluster:
                     f"        {self.node(number)}:",
                     f"          ansible_host: {self.node(number)}",
                 ]
-        place = CACHE / "run" / self.name / "inventory.yml"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return place
