@@ -26,17 +26,17 @@ setup: ## virtual environment and collections
 	@ln -sfn ../../.. .collections/ansible_collections/homelab/containerd
 
 LAB := python3 lab/lab.py
-INVENTORY = $(CACHE)/run/demo/inventory.yml
+DEMO = $(CACHE)/run/demo
 
 .PHONY: demo
 demo: setup ## a real dockershim cluster in a container, migrated before your eyes
 	@$(LAB) up --cluster demo --label demo
 	@$(LAB) workloads --cluster demo
-	ansible-playbook -i $(INVENTORY) homelab.containerd.migrate -e migrate_report_dir=$(CACHE)/report
+	ansible-playbook -i $(DEMO)/inventory.yml homelab.containerd.migrate
 	@echo
-	@cat $(CACHE)/report/report.txt
+	@cat $(DEMO)/report/report.txt
 	@echo
-	@echo "The same as a page, to open in a browser: $(CACHE)/report/report.html"
+	@echo "The same as a page, to open in a browser: $(DEMO)/report/report.html"
 	@echo "The cluster is up. A kubectl on it: docker exec -it hc-demo-node1 kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes,pods -A -o wide"
 	@echo "make demo-clean removes it."
 
@@ -44,71 +44,81 @@ demo: setup ## a real dockershim cluster in a container, migrated before your ey
 demo-clean: ## remove the demo's containers, volumes and network
 	@$(LAB) down --label demo
 
-# Each stage says how long it took, so that the hour of `make test` can be kept.
-define stage
-	@echo "=== $(1)"; start=$$SECONDS; $(2) && echo "=== $(1): $$((SECONDS - start)) s"
-endef
+# A part of the tests: its name and its command. Each says how long it took, so that the hour of
+# `make test` can be kept, and is remembered when it passed.
+part = @$(PYTHON) tests/parts.py run $(1) $(2)
+export ONLY RESUME
 
 .PHONY: lint
 lint: setup ## ruff, mypy, yamllint, ansible-lint (production profile)
-	$(call stage,ruff,ruff check . && ruff format --check .)
-	$(call stage,mypy,mypy)
-	$(call stage,yamllint,yamllint --strict .)
-	$(call stage,ansible-lint,ansible-lint --offline --profile production)
+	$(call part,ruff,ruff check .)
+	$(call part,format,ruff format --check .)
+	$(call part,mypy,mypy)
+	$(call part,yamllint,yamllint --strict .)
+	$(call part,ansible-lint,ansible-lint --offline --profile production)
 
 .PHONY: unit
 unit: setup ## unit tests: pure functions against recorded output
-	$(call stage,unit tests,pytest -q tests/unit)
+	$(call part,unit,pytest -q tests/unit)
 
 .PHONY: browser
 browser: setup ## report.html in headless Chromium
-	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	$(if $(filter-out browser,$(ONLY)),,@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
 	  { apt-get update && apt-get install --yes --no-install-recommends chromium chromium-driver; } >/dev/null || \
-	  { echo "browser: apt-get install chromium chromium-driver" >&2; exit 1; }
-	$(call stage,browser,pytest -q tests/browser)
+	  { echo "browser: apt-get install chromium chromium-driver" >&2; exit 1; })
+	$(call part,browser,pytest -q tests/browser)
 
 .PHONY: sanity
 sanity: setup ## ansible-test sanity
-	$(call stage,ansible-test sanity,tests/sanity.sh)
+	$(call part,sanity,tests/sanity.sh)
 
 .PHONY: lab
-lab: setup ## build what the throwaway cluster is made of
-	$(call stage,lab build,$(LAB) build)
+lab: setup ## build what the throwaway cluster is made of (with ONLY, a scenario builds it)
+	$(if $(ONLY),,@$(LAB) build)
 
 .PHONY: configs configs-all
 configs: setup lab ## the node's containerd reads what the translation writes
-	$(call stage,containerd configs,pytest -q tests/containerd)
+	$(call part,configs,pytest -q tests/containerd)
 
 configs-all: setup lab ## so do containerd 1.7 and 2
-	$(call stage,lab build containerd-versions,$(LAB) build containerd-versions)
-	$(call stage,containerd configs,pytest -q tests/containerd --containerds=all)
+	$(if $(ONLY),,@$(LAB) build containerd-versions)
+	$(call part,configs-all,pytest -q tests/containerd --containerds=all)
 
-# What of adoption breaks off takes most of that scenario's time; test-all does it too.
-IMAGES_BRIEFLY := -k 'not killed and not garbage and not meanwhile'
+# What of adoption is interrupted takes most of that scenario's time; test-all does it too.
+IMAGES_BRIEFLY := "-k 'not killed and not garbage and not meanwhile'"
 IMAGES_TESTS = $(IMAGES_BRIEFLY)
 
 .PHONY: molecule
 molecule: setup lab ## the scenarios on real nodes
-	$(call stage,molecule default,molecule test -s default)
-	$(call stage,molecule rollback,molecule test -s rollback)
-	$(call stage,molecule images,PYTEST_ADDOPTS="$(IMAGES_TESTS)" molecule test -s images)
-	$(call stage,molecule assess,molecule test -s assess)
+	$(call part,default,molecule test -s default)
+	$(call part,rollback,molecule test -s rollback)
+	$(call part,images,env PYTEST_ADDOPTS=$(IMAGES_TESTS) molecule test -s images)
+	$(call part,assess,molecule test -s assess)
 
 .PHONY: test
-test: lint unit browser sanity configs molecule ## everything that fits in an hour
+test: check-only lint unit browser sanity configs molecule ## everything that fits in an hour
 
 .PHONY: test-all
 test-all: IMAGES_TESTS =
-test-all: test ## all of it
-	$(MAKE) configs-all
-	$(call stage,molecule crash,molecule test -s crash)
-	$(call stage,molecule images on containerd 1.7,IMAGES_CONTAINERD=1.7.35 PYTEST_ADDOPTS="$(IMAGES_BRIEFLY)" molecule test -s images)
-	$(call stage,molecule images on containerd 2,IMAGES_CONTAINERD=2.4.2 PYTEST_ADDOPTS="$(IMAGES_BRIEFLY)" molecule test -s images)
-	$(call stage,molecule containerd2,molecule test -s containerd2)
-	$(call stage,molecule workers,molecule test -s workers)
-	$(call stage,molecule registries,molecule test -s registries)
-	$(call stage,molecule buildkit,molecule test -s buildkit)
-	$(call stage,molecule builds,molecule test -s builds)
+test-all: test ## all of it; ONLY=default,crash for some parts, RESUME=1 for those not passed yet
+	$(MAKE) --no-print-directory configs-all
+	$(call part,crash,molecule test -s crash)
+	$(call part,images-containerd-1.7,env IMAGES_CONTAINERD=1.7.35 PYTEST_ADDOPTS=$(IMAGES_BRIEFLY) molecule test -s images)
+	$(call part,images-containerd-2,env IMAGES_CONTAINERD=2.4.2 PYTEST_ADDOPTS=$(IMAGES_BRIEFLY) molecule test -s images)
+	$(call part,containerd2,molecule test -s containerd2)
+	$(call part,workers,molecule test -s workers)
+	$(call part,registries,molecule test -s registries)
+	$(call part,buildkit,molecule test -s buildkit)
+	$(call part,builds,molecule test -s builds)
+
+# A misspelt part must not be a run that tests nothing.
+.PHONY: check-only
+check-only:
+	$(if $(ONLY),@$(MAKE) --no-print-directory --dry-run test-all ONLY= | $(PYTHON) tests/parts.py check "$(ONLY)")
+
+.PHONY: test-status
+test-status: ## which parts of test-all passed for what is checked out
+	@$(MAKE) --no-print-directory --dry-run test-all ONLY= | $(PYTHON) tests/parts.py status
 
 .PHONY: bench bench-look bench-switch bench-images
 bench: bench-look bench-switch bench-images ## comparisons, each a ratio measured in one run (about 25 minutes)

@@ -399,6 +399,7 @@ class Cluster:
     def write_inventory(
         self, plan: Plan, numbers: Sequence[int], groups: dict[str, Sequence[int]] | None = None
     ) -> Path:
+        place = CACHE / "run" / self.name / "inventory.yml"
         tarball = next(plan.mirror.path.glob("*.tar.gz"))
         checksum = Path(f"{tarball}.sha256").read_text(encoding="utf-8").split()[0]
         lines = ["# Written by lab.py up", "all:", "  vars:"]
@@ -407,10 +408,14 @@ class Cluster:
             "ansible_become": "false",
             "ansible_connection": "community.docker.docker",
             "ansible_python_interpreter": "/usr/bin/python3",
+            # Clusters that are migrated side by side do not write each other's reports.
+            "migrate_report_dir": f"{place.parent}/report",
+            "verify_report_dir": f"{place.parent}/verify",
             "buildkit_version": BUILDKIT.removeprefix("v"),
             "buildkit_url": f"http://mirror.lab:8000/{tarball.name}",
             "buildkit_checksum": f"sha256:{checksum}",
-            "verify_base_image": f"{REGISTRY}/base:1",
+            # docker pulled it for the pods from-registry: a base as most people have it.
+            "verify_base_image": f"{REGISTRY}/web:1",
             "verify_registry_image": f"{REGISTRY}/probe:1",
             # What it prints has to be the same after the switch: the pod's data.
             "verify_probes": "[{namespace: home, pod: data-0, command: [cat, /data/marker]}]",
@@ -425,7 +430,6 @@ class Cluster:
                     f"        {self.node(number)}:",
                     f"          ansible_host: {self.node(number)}",
                 ]
-        place = CACHE / "run" / self.name / "inventory.yml"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return place

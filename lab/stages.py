@@ -437,49 +437,60 @@ def make_kube_images(target: Path, binaries: dict[str, Path], userland: Path) ->
 
 
 def make_lab_images(target: Path, userland: Path) -> None:
-    """What the registry serves: a busybox to build from, a web server, and one to be pulled."""
+    """What the registry serves: a busybox to build from, a web server, and one to be pulled.
+
+    web:1 shares no layer with the other two. So it is no base for a build on a migrated node until
+    the blobs of its own layers are restored, like most images that docker pulled.
+    """
     busybox = from_tar(userland / "userland.tar", "bin/busybox", "usr/bin/busybox")
     program = target / "busybox"
     program.write_bytes(busybox)
     program.chmod(0o755)
-    base = Layer()
-    base.file("bin/busybox", busybox, 0o755)
-    for applet in output(program, "--list").split():
-        if applet != "busybox":
-            base.link(f"bin/{applet}", "busybox")
+    applets = output(program, "--list").split()
     program.unlink()
-    base.directory("tmp", 0o1777)
-    for directory in ("root", "proc", "sys", "dev", "usr/bin"):
-        base.directory(directory)
-    base.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
-    base.file("etc/group", b"root:x:0:\nnogroup:x:65534:\n")
-    # A shell as process 1 ignores SIGTERM unless it has a trap; `wait` lets the trap run at once.
-    base.file(
-        "bin/serve",
-        b"#!/bin/sh\n# serve DIRECTORY [PORT]: http until SIGTERM\n"
-        b'trap "exit 0" TERM INT\nhttpd -f -p "${2:-8080}" -h "$1" &\nwait\n',
-        0o755,
-    )
-    layer = base.finish()
+
+    def system(name: str) -> bytes:
+        layer = Layer()
+        layer.file("etc/os-release", f"ID={name}\n".encode())
+        layer.file("bin/busybox", busybox, 0o755)
+        for applet in applets:
+            if applet != "busybox":
+                layer.link(f"bin/{applet}", "busybox")
+        layer.directory("tmp", 0o1777)
+        for directory in ("root", "proc", "sys", "dev", "usr/bin"):
+            layer.directory(directory)
+        layer.file(
+            "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
+        )
+        layer.file("etc/group", b"root:x:0:\nnogroup:x:65534:\n")
+        # A shell as process 1 ignores SIGTERM unless it has a trap; `wait` lets the trap run.
+        layer.file(
+            "bin/serve",
+            b"#!/bin/sh\n# serve DIRECTORY [PORT]: http until SIGTERM\n"
+            b'trap "exit 0" TERM INT\nhttpd -f -p "${2:-8080}" -h "$1" &\nwait\n',
+            0o755,
+        )
+        return layer.finish()
 
     def page(text: str) -> bytes:
         extra = Layer()
         extra.file("www/index.html", text.encode())
         return extra.finish()
 
+    base = system("base")
     images.write_archive(
         target / "images.tar",
         [
-            Image(f"{REGISTRY}/base:1", [layer], ["/bin/sh"]),
+            Image(f"{REGISTRY}/base:1", [base], ["/bin/sh"]),
             Image(
                 f"{REGISTRY}/web:1",
-                [layer, page("from the registry\n")],
+                [system("web"), page("from the registry\n")],
                 ["/bin/serve", "/www"],
                 [8080],
             ),
             Image(
                 f"{REGISTRY}/probe:1",
-                [layer, page("pulled by the runtime\n")],
+                [base, page("pulled by the runtime\n")],
                 ["/bin/serve", "/www"],
                 [8080],
             ),

@@ -150,6 +150,19 @@ published:
   returned: success
   type: list
   elements: dict
+restored:
+  description:
+    - Names of base images that were adopted from docker and missed blobs of their layers, which
+      this build restored.
+  returned: success
+  type: list
+  elements: str
+pulled:
+  description:
+    - Whether the base images were pulled, although I(pull) is not set, because one missed blobs
+      that could not be restored.
+  returned: success
+  type: bool
 steps:
   description: The Dockerfile's steps, each with C(name), C(state) (done or cached) and C(seconds).
   returned: success
@@ -226,6 +239,8 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
             }
             for entry in new
         ],
+        "restored": builder.restored,
+        "pulled": builder.pulled,
         "steps": [dict(step, name=buildctl.mask(step["name"], builder.masked)) for step in steps],
         "seconds": round(time.monotonic() - started, 2),
         "diff": {"before": listing("before"), "after": listing("after")},

@@ -43,11 +43,13 @@ options:
     version_added: "0.2.0"
   fill:
     description:
-      - Of which adopted images M(homelab.containerd.fill_images) shall write the layers' blobs, so
-        that there is space for them. An export, a push or a build upon an image needs them.
+      - Of which adopted images M(homelab.containerd.fill_images) shall write the layers' blobs. An
+        export, a push or a build upon an image needs them.
+      - There has to be space for those of images that no registry has; the others get theirs as far
+        as there is.
     type: str
     choices: [never, local_only, all]
-    default: local_only
+    default: all
     version_added: "0.2.0"
   pin:
     description: Which images to protect from the kubelet's garbage collection.
@@ -200,8 +202,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
         to_fill = [
             image
             for image in plan["carry"]
-            if module.params["fill"] == "all"
-            or (module.params["fill"] == "local_only" and image_names.unregistered_tags(image))
+            if module.params["fill"] != "never" and image_names.unregistered_tags(image)
         ]
         carrier.check_space(
             chosen["method"], size, sum(carrier.layer_sizes(to_fill).values()) if to_fill else 0
@@ -280,7 +281,7 @@ def main() -> None:
             "fill": {
                 "type": "str",
                 "choices": ["never", "local_only", "all"],
-                "default": "local_only",
+                "default": "all",
             },
             "pin": {
                 "type": "str",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fill_images
-short_description: Write the blobs that images adopted from docker lack
+short_description: Restore the blobs that images adopted from docker miss
 version_added: "0.2.0"
 author:
   - The homelab.containerd contributors (@homelab)
@@ -16,11 +16,15 @@ description:
     so it can neither be exported nor pushed nor built upon. This writes them, at low priority.
   - Each is made from the layer's own files in containerd and docker's record of the tar stream they
     came from, and containerd compares its digest. docker is not asked, and need not run.
-  - A run that broke off goes on with the layer where it was.
+  - Images that no registry has come first. The others follow, the smallest first, as long as the
+    disk stays as free as the kubelet's image garbage collection wants it
+    (C(imageGCHighThresholdPercent), 85 by default), and I(reserve_bytes) besides. Those for which
+    there is no space are named in a warning.
+  - A run that was interrupted is resumed with the layer where it was.
 options:
   fill:
     description:
-      - Which images are to be filled. V(local_only) are those that docker had from no registry.
+      - Which images are to be completed. V(local_only) are those that docker had from no registry.
       - By default what carry_images was told.
     type: str
     choices: [never, local_only, all]
@@ -45,21 +49,23 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Make images whole that no registry has
+- name: Complete all adopted images
   homelab.containerd.fill_images:
-    fill: local_only
+    fill: all
 """
 
 RETURN = r"""
 waiting:
   description:
-    - The images that lacked blobs and were to have them, each with C(id), C(names), C(layers) (how
-      many it lacked) and C(bytes).
+    - The images that lacked blobs and were to have them, each with C(id), C(names), C(local)
+      (whether no registry has it), C(layers) (how many it lacked) and C(bytes).
   returned: always
   type: list
   elements: dict
 left:
-  description: The same of the images that go on without, since I(fill) leaves them out.
+  description:
+    - The same of the images that go on without, since I(fill) leaves them out or because there is
+      no space for their blobs.
   returned: always
   type: list
   elements: dict
@@ -79,74 +85,59 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
     adopter,
-    adoption,
+    blobs,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._containerd.blobs import (
-    Facts,
-    be_modest,
-    forget_what_is_whole,
-    listed,
-    shortly,
-    write_blobs,
-)
-from ansible_collections.homelab.containerd.plugins.module_utils._host import (
-    commands,
-    mounts,
-    progress,
-)
+from ansible_collections.homelab.containerd.plugins.module_utils._host import mounts, progress
 
 
-def run_module(module: AnsibleModule) -> Facts:
+def run_module(module: AnsibleModule) -> blobs.Facts:
     started = time.monotonic()
     report = progress.Progress(module.params["progress_file"])
+    root, reserve = module.params["containerd_root"], module.params["reserve_bytes"]
     record = adopter.load(adopter.RECORD)
-    fill = module.params["fill"] or record.get("fill", "local_only")
-    found: t.Dict[str, t.List[Facts]] = {"waiting": [], "left": []}
-    if record:
-        found = adoption.lacking(record, *adopter.manifests_and_blobs(), fill=fill)
-    layers = {layer["diff"]: layer for entry in found["waiting"] for layer in entry["layers"]}
-    total = sum(layer["size"] for layer in layers.values())
+    found = blobs.missing(record, module.params["fill"] or record.get("fill", "all"))
+    disk, percent = mounts.disk_facts(root), blobs.image_gc_percent()
+    kept_free = disk["total_bytes"] * (100 - percent) // 100 + reserve
+    waiting, no_room = blobs.fitting(found["waiting"], disk["free_bytes"] - kept_free)
+    left = found["left"] + no_room
+    layers = blobs.layers_of(waiting)
     result = {
         "changed": bool(layers),
-        "waiting": shortly(found["waiting"]),
-        "left": shortly(found["left"]),
-        "bytes": total,
+        "waiting": blobs.shortly(waiting),
+        "left": blobs.shortly(left),
+        "bytes": blobs.total_bytes(waiting),
         "diff": {
-            "before": listed(found["waiting"] + found["left"]),
+            "before": blobs.listed(waiting + left),
             # Some of them have been made whole with the others, by layers they share.
-            "after": listed(
+            "after": blobs.listed(
                 [
                     entry
-                    for entry in found["left"]
+                    for entry in left
                     if any(layer["diff"] not in layers for layer in entry["layers"])
                 ]
             ),
         },
     }
-    free = mounts.disk_facts(module.params["containerd_root"])["free_bytes"]
-    if layers and total + module.params["reserve_bytes"] > free:
-        raise commands.NodeError(
-            "Not enough space for the blobs of adopted images: %s needs %.1f MB and %.1f MB kept "
-            "in reserve (carry_images_reserve_bytes), and has %.1f MB free. Make room, or set "
-            "carry_images_fill to never; nothing was changed."
-            % (
-                module.params["containerd_root"],
-                total / 1e6,
-                module.params["reserve_bytes"] / 1e6,
-                free / 1e6,
-            )
-        )
+    blobs.check_space(waiting, reserve, root)
     if layers and not module.check_mode:
-        be_modest()
-        write_blobs(list(layers.values()), total, record, report)
-        left = adoption.lacking(record, *adopter.manifests_and_blobs(), fill=fill)["waiting"]
-        if left:
-            raise commands.NodeError(
-                "%s still lack blobs although they were written: something removed them; run this "
-                "again" % ", ".join(name for entry in left for name in entry["names"])
+        blobs.be_modest()
+        blobs.restore(waiting, record, report)
+    if no_room:
+        result["warnings"] = [
+            "%s would need %.1f MB for the blobs of these images, and %.1f MB have to stay free: "
+            "%d %% of the disk for the kubelet's image garbage collection "
+            "(imageGCHighThresholdPercent), and carry_images_reserve_bytes. They run, but a build "
+            "upon one pulls it again, and an export fails: %s. Make room and run this again."
+            % (
+                root,
+                blobs.total_bytes(no_room) / 1e6,
+                kept_free / 1e6,
+                100 - percent,
+                ", ".join(name for entry in no_room for name in entry["names"]),
             )
+        ]
     if record and not module.check_mode:
-        forget_what_is_whole(record)
+        blobs.forget_complete(record)
     result["seconds"] = round(time.monotonic() - started, 2)
     return result
 

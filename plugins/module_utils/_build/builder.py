@@ -18,7 +18,10 @@ from ansible_collections.homelab.containerd.plugins.module_utils._build import b
 from ansible_collections.homelab.containerd.plugins.module_utils._build import (
     progress as build_progress,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._containerd import image_names
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
+    blobs,
+    image_names,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     commands,
     files,
@@ -36,6 +39,9 @@ class Builder:
         self.deadline = time.monotonic() + options["timeout"]
         self.masked = list(options["secrets"].values())
         self.told = False
+        #: Base images whose blobs were restored, and whether they are pulled instead.
+        self.restored: t.List[str] = []
+        self.pulled = False
         self.client = ["buildctl", "--addr=" + options["address"]]
 
     # --- buildctl -------------------------------------------------------------------------------
@@ -124,6 +130,10 @@ class Builder:
             finally:
                 if self.options["secrets"]:
                     self.forget(ref)
+            digests = build_progress.without_blobs(said, steps) if status != 0 else set()
+            if digests and not self.pulled:
+                self.complete_bases(digests)
+                return self.solve(destination, publish, archive)
             if status != 0:
                 step = steps.failed()
                 if step:
@@ -131,6 +141,22 @@ class Builder:
                 raise commands.NodeError(build_progress.failure(said, step))
             with open(metadata, encoding="utf-8") as stream:
                 return dict(json.load(stream), steps=steps.report())
+
+    def complete_bases(self, digests: t.Set[str]) -> None:
+        """A base image was adopted from docker and misses blobs: restore them, or else pull it."""
+        why = "containerd has no record of it"
+        if not self.restored:
+            try:
+                self.restored = blobs.restore_bases(digests, self.progress)
+            except (commands.NodeError, OSError) as exc:
+                why = str(exc)
+            if self.restored:
+                return
+        self.pulled = self.options["pull"] = True
+        self.progress.say(
+            "a base image misses blobs that cannot be restored (%s): this build pulls its base "
+            "images from their registries" % why
+        )
 
     # --- what is there before -------------------------------------------------------------------
 

@@ -15,13 +15,20 @@ import typing as t
 #: Lines of a failed step that its message repeats.
 LOG_LINES = 15
 
+#: BuildKit's words for a base image without the blobs of its layers.
+NO_BLOBS = (
+    r"could not fetch content descriptor sha256:\S+|content digest sha256:\S+ not found"
+    r"|failed to get reader from content store"
+)
+
 #: What buildctl's last words mean to the person who reads them.
 REMEDIES = (
     (
-        r"content digest sha256:\S+ not found|failed to get reader from content store",
-        "A base image has no layer blobs in containerd: it was adopted from docker and its blobs "
-        "were not filled in yet. Wait for the fill (role carry_images, docs/images.md), or bring "
-        "it by hand: docker save IMAGE | ctr -n k8s.io images import --no-unpack -",
+        NO_BLOBS,
+        "A base image misses blobs of its layers in containerd: it was adopted from docker, its "
+        "blobs could not be restored, and no registry has it. Wait until they are restored (role "
+        "carry_images, docs/images.md), or bring it by hand: docker save IMAGE | ctr -n k8s.io "
+        "images import --no-unpack -",
     ),
     (
         r"failed to resolve source metadata for (?P<image>\S+?):? .*(?:not found|denied)",
@@ -220,6 +227,17 @@ def resolved(steps: Steps) -> str:
         if found:
             return found.group(1)
     return ""
+
+
+def without_blobs(said: str, steps: Steps) -> t.Set[str]:
+    """The digests in which a base image without blobs can be found, if that is why a build failed.
+
+    They are of the blobs that BuildKit named, and of the manifests of all images in FROM.
+    """
+    if not re.search(NO_BLOBS, said):
+        return set()
+    named = " ".join([said] + [step["name"] for step in steps.steps.values()])
+    return set(re.findall(r"sha256:[0-9a-f]{64}", named))
 
 
 def absent(said: str) -> bool:

@@ -184,7 +184,8 @@ def lacking(
     registry has) or "all".
 
     Returns {"waiting": those that are to be filled, "left": those that are not}, each {"id",
-    "names", "layers": those it lacks, "bytes": of these}. Images that are gone are in neither.
+    "names", "local", "layers": those it lacks, "bytes": of these}. Images that are gone are in
+    neither.
     """
     found: t.Dict[str, t.List[Facts]] = {"waiting": [], "left": []}
     for identity, image in sorted(record.get("images", {}).items()):
@@ -196,6 +197,7 @@ def lacking(
             {
                 "id": identity,
                 "names": image["names"],
+                "local": image["local"],
                 "layers": list(missing.values()),
                 "bytes": sum(layer["size"] for layer in missing.values()),
             }

@@ -2,12 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write the blobs that adopted images lack."""
+"""Restores the blobs that adopted images miss, from the layers' files in containerd or docker.
+
+Used by the module that completes images after a migration, and by builds whose base image is not
+complete yet. Adoption keeps a record of what it adopted (adopter.RECORD); docker is not asked.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import typing as t
 
@@ -20,10 +25,19 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker import 
 from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     commands,
     files,
+    flags,
+    mounts,
     progress,
 )
 
 Facts = t.Dict[str, t.Any]
+
+#: imageGCHighThresholdPercent of a kubelet whose configuration does not set it.
+IMAGE_GC_PERCENT = 85
+#: What modules keep free, and where, unless they are told otherwise.
+RESERVE_BYTES = 1 << 30
+CONTAINERD_ROOT = "/var/lib/containerd"
+KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 
 
 def be_modest() -> None:
@@ -32,7 +46,71 @@ def be_modest() -> None:
     commands.run(["ionice", "-c", "3", "-p", str(os.getpid())], check=False)
 
 
-def write_blob(layer: Facts, record: Facts, tell: t.Callable[[int], None]) -> None:
+def image_gc_percent() -> int:
+    """How full the disk may be before the kubelet's image garbage collection starts."""
+    _pid, words = commands.command_line("kubelet")
+    given = flags.flag_values(words[1:])
+    text = files.read_text(given.get("config", KUBELET_CONFIG)) or ""
+    found = re.search(r"(?m)^imageGCHighThresholdPercent:\s*(\d+)", text)
+    value = given.get("image-gc-high-threshold") or (found.group(1) if found else "")
+    return int(value) if value.isdigit() else IMAGE_GC_PERCENT
+
+
+def missing(record: Facts, fill: str) -> t.Dict[str, t.List[Facts]]:
+    """adoption.lacking(), of what containerd has now."""
+    if not record:
+        return {"waiting": [], "left": []}
+    return adoption.lacking(record, *adopter.manifests_and_blobs(), fill=fill)
+
+
+def layers_of(entries: t.Iterable[Facts]) -> t.Dict[str, Facts]:
+    """The layers without a blob, each once, by diff ID."""
+    return {layer["diff"]: layer for entry in entries for layer in entry["layers"]}
+
+
+def total_bytes(entries: t.Iterable[Facts]) -> int:
+    return sum(layer["size"] for layer in layers_of(entries).values())
+
+
+def fitting(waiting: t.Sequence[Facts], room: int) -> t.Tuple[t.List[Facts], t.List[Facts]]:
+    """Which images to complete, in which order, and which not for lack of space.
+
+    Those that no registry has come first, and always. The others follow, the smallest first, as
+    long as all together take no more than ``room`` bytes.
+    """
+    chosen: t.List[Facts] = []
+    remaining = []
+    for entry in sorted(waiting, key=lambda entry: (not entry["local"], entry["bytes"])):
+        if entry["local"] or total_bytes(chosen + [entry]) <= room:
+            chosen.append(entry)
+        else:
+            remaining.append(entry)
+    return chosen, remaining
+
+
+def check_space(entries: t.Sequence[Facts], reserve: int, root: str) -> None:
+    total, free = total_bytes(entries), mounts.disk_facts(root)["free_bytes"]
+    if entries and total + reserve > free:
+        raise commands.NodeError(
+            "Not enough space for the blobs of adopted images: %s needs %.1f MB and %.1f MB kept "
+            "in reserve (carry_images_reserve_bytes), and has %.1f MB free. Make room, or set "
+            "carry_images_fill to never; nothing was changed."
+            % (root, total / 1e6, reserve / 1e6, free / 1e6)
+        )
+
+
+def shortly(entries: t.Sequence[Facts]) -> t.List[Facts]:
+    return [dict(entry, layers=len(entry["layers"])) for entry in entries]
+
+
+def listed(entries: t.Sequence[Facts]) -> str:
+    return "".join(
+        "%s lacks %d blobs\n" % (", ".join(entry["names"]), len(entry["layers"]))
+        for entry in entries
+    )
+
+
+def write_blob(layer: Facts, record: Facts, count: t.Callable[[int], None]) -> None:
     """One layer's blob, from the first of its directories that has it whole."""
     tar_split = "%s/%s.json.gz" % (adopter.TAR_SPLITS, adopter.hexadecimal(layer["chain"]))
     failures = []
@@ -44,7 +122,7 @@ def write_blob(layer: Facts, record: Facts, tell: t.Callable[[int], None]) -> No
 
         def chunks(directory: str = directory) -> t.Iterator[bytes]:
             for chunk in layer_store.tar_stream(tar_split, directory):
-                tell(len(chunk))
+                count(len(chunk))
                 yield chunk
 
         # A name of its own: what a killed run left under a name, ctr wants to go on with, and
@@ -64,41 +142,37 @@ def write_blob(layer: Facts, record: Facts, tell: t.Callable[[int], None]) -> No
     )
 
 
-def shortly(entries: t.Sequence[Facts]) -> t.List[Facts]:
-    return [dict(entry, layers=len(entry["layers"])) for entry in entries]
-
-
-def listed(entries: t.Sequence[Facts]) -> str:
-    return "".join(
-        "%s lacks %d blobs\n" % (", ".join(entry["names"]), len(entry["layers"]))
-        for entry in entries
-    )
-
-
-def write_blobs(
-    layers: t.Sequence[Facts], total: int, record: Facts, report: progress.Progress
-) -> None:
+def restore(entries: t.Sequence[Facts], record: Facts, report: progress.Progress) -> None:
+    """Write the blobs that these images miss, and check that they are complete afterwards."""
+    layers = list(layers_of(entries).values())
+    total = total_bytes(entries)
     state = {"bytes": 0, "said": 0.0}
     for number, layer in enumerate(layers):
 
-        def tell(count: int, number: int = number) -> None:
-            state["bytes"] += count
+        def count(size: int, number: int = number) -> None:
+            state["bytes"] += size
             if time.monotonic() - state["said"] > 3:
                 state["said"] = time.monotonic()
                 report.say(
-                    "making images whole: %d of %d layers, %.0f of %.0f MB"
+                    "restoring missing blobs: %d of %d layers, %.0f of %.0f MB"
                     % (number, len(layers), state["bytes"] / 1e6, total / 1e6)
                 )
 
-        write_blob(layer, record, tell)
+        write_blob(layer, record, count)
     report.say("%d layers written, %.0f MB" % (len(layers), total / 1e6))
+    wanted = {entry["id"] for entry in entries}
+    still = [entry for entry in missing(record, "all")["waiting"] if entry["id"] in wanted]
+    if still:
+        raise commands.NodeError(
+            "%s still miss blobs although they were written: something removed them; run this "
+            "again" % ", ".join(name for entry in still for name in entry["names"])
+        )
 
 
-def forget_what_is_whole(record: Facts) -> None:
-    """Drop the notes of images that lack nothing any more, or are gone."""
-    found = adoption.lacking(record, *adopter.manifests_and_blobs(), fill="all")
-    lacking = {entry["id"] for entry in found["waiting"]}
-    kept = {key: image for key, image in record["images"].items() if key in lacking}
+def forget_complete(record: Facts) -> None:
+    """Drop the notes of images that miss nothing any more, or are gone."""
+    missed = {entry["id"] for entry in missing(record, "all")["waiting"]}
+    kept = {key: image for key, image in record["images"].items() if key in missed}
     chains = {layer["chain"] for image in kept.values() for layer in image["layers"]}
     if kept != record["images"]:
         for places in ("snapshots", "docker"):
@@ -109,3 +183,23 @@ def forget_what_is_whole(record: Facts) -> None:
     if os.path.isdir(adopter.TAR_SPLITS):
         for name in set(os.listdir(adopter.TAR_SPLITS)) - names:
             os.unlink(os.path.join(adopter.TAR_SPLITS, name))
+
+
+def restore_bases(digests: t.Container[str], report: progress.Progress) -> t.List[str]:
+    """Complete the adopted images that a build stumbled over; returns their names.
+
+    digests: of manifests or layers. NodeError where there is no space, or another run is at work.
+    """
+    with adopter.alone():
+        record = adopter.load(adopter.RECORD)
+        entries = [
+            entry
+            for entry in missing(record, "all")["waiting"]
+            if record["images"][entry["id"]]["manifest"] in digests
+            or any(layer["diff"] in digests for layer in entry["layers"])
+        ]
+        if entries:
+            check_space(entries, RESERVE_BYTES, CONTAINERD_ROOT)
+            restore(entries, record, report)
+            forget_complete(record)
+    return sorted(name for entry in entries for name in entry["names"])

@@ -17,6 +17,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
     adopter,
     adoption,
+    blobs,
     client,
     image_names,
 )
@@ -307,11 +308,7 @@ def carry(
 
 def waiting(fill: str) -> t.List[t.Dict[str, t.Any]]:
     """What fill_images has to do, shortly."""
-    record = adopter.load(adopter.RECORD)
-    if not record:
-        return []
-    found = adoption.lacking(record, *adopter.manifests_and_blobs(), fill=fill)["waiting"]
-    return [dict(entry, layers=len(entry["layers"])) for entry in found]
+    return blobs.shortly(blobs.missing(adopter.load(adopter.RECORD), fill)["waiting"])
 
 
 def verify(

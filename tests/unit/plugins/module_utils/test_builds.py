@@ -250,3 +250,12 @@ def test_what_the_registry_has():
     assert progress.resolved(steps) == digest
     assert progress.absent("x: failed to resolve source metadata for r/x:1: r/x:1: not found\n")
     assert not progress.absent("dial tcp: connection refused")
+
+
+def test_a_base_without_blobs_is_found_by_what_buildkit_names():
+    blob, manifest = "sha256:" + "b" * 64, "sha256:" + "c" * 64
+    steps = progress.Steps()
+    steps.feed({"vertexes": [{"digest": "x", "name": "[1/2] FROM web:1@%s" % manifest}]})
+    said = "error: could not fetch content descriptor %s (x) from remote: not found" % blob
+    assert progress.without_blobs(said, steps) == {blob, manifest}
+    assert progress.without_blobs("error: exit code: 2 %s" % blob, steps) == set()

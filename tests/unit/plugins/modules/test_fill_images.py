@@ -10,9 +10,16 @@ import types
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import adopter, blobs
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    mounts,
+    paths,
+    progress,
+)
 from ansible_collections.homelab.containerd.plugins.modules import fill_images
 
+#: 15 % and the reserve have to stay free.
+DISK = {"total_bytes": 1000, "free_bytes": 160}
 LAYER = {"chain": "sha256:c1", "diff": "sha256:d1", "size": 5}
 
 
@@ -66,6 +73,8 @@ def run(check_mode=False, **params):
 def no_modesty(monkeypatch):
     """What is nice once stays so, and all tests are one process."""
     monkeypatch.setattr(blobs, "be_modest", lambda: None)
+    monkeypatch.setattr(mounts, "disk_facts", lambda path: dict(DISK))
+    monkeypatch.setattr(blobs, "image_gc_percent", lambda: 85)
 
 
 def test_a_blob_is_made_of_the_files_and_what_is_between(adopted, program, tmp_path):
@@ -111,6 +120,46 @@ def test_there_has_to_be_space(adopted, program, tmp_path):
     program("ctr", ctr(tmp_path))
     with pytest.raises(commands.NodeError, match=r"Not enough space.*carry_images_reserve_bytes"):
         run(reserve_bytes=1 << 60)
+
+
+def from_a_registry(adopted, tmp_path):
+    """The image is one that a registry has too."""
+    adopted["fill"] = "all"
+    adopted["images"]["sha256:i1"]["local"] = False
+    (tmp_path / "adopted.json").write_text(json.dumps(adopted))
+
+
+def test_what_a_registry_has_is_completed_while_the_kubelet_collects_no_image(
+    adopted, program, tmp_path
+):
+    program("ctr", ctr(tmp_path))
+    from_a_registry(adopted, tmp_path)
+    result = run(reserve_bytes=6)
+    assert not result["changed"] and result["waiting"] == []
+    (warning,) = result["warnings"]
+    assert "a:1" in warning and "15 %" in warning and "carry_images_reserve_bytes" in warning
+    assert result["left"][0]["names"] == ["a:1"]
+    assert json.loads((tmp_path / "adopted.json").read_text()) == adopted
+    result = run(reserve_bytes=5)
+    assert result["changed"] and result["left"] == [] and "warnings" not in result
+
+
+def test_what_no_registry_has_is_completed_all_the_same(adopted, program, tmp_path):
+    program("ctr", ctr(tmp_path))
+    result = run(reserve_bytes=155)
+    assert result["changed"] and "warnings" not in result
+
+
+def test_a_build_completes_its_bases(adopted, program, tmp_path, monkeypatch):
+    program("ctr", ctr(tmp_path))
+    monkeypatch.setattr(adopter, "LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(paths, "STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(blobs, "RESERVE_BYTES", 0)
+    report = progress.Progress(None)
+    assert blobs.restore_bases({"sha256:other"}, report) == []
+    assert not (tmp_path / "blobs").exists()
+    assert blobs.restore_bases({"m1"}, report) == ["a:1"]
+    assert (tmp_path / "blobs").read_text() == "sha256:d1\n"
 
 
 def test_where_nothing_was_adopted_nothing_is_asked(program, monkeypatch, tmp_path):
