@@ -290,23 +290,9 @@ def test_the_rule_for_booleans_finds_what_is_wrong(keys, text, wrong):
     assert bool(misread(keys, text)) == wrong
 
 
-#: To be split into main.yml and run.yml.
-UNCHECKED = {
-    "build",
-    "buildkit",
-    "carry_images",
-    "cluster_builder",
-    "containerd",
-    "retire_docker",
-    "switch_runtime",
-}
-
-
 @pytest.mark.parametrize("role", [role for role in ROLES if role.name[0] != "_"], ids=name)
-def test_every_role_checks_its_options_first(role, request):
+def test_every_role_checks_its_options_first(role):
     """It refuses a string for a list, which test_options.py tries with every list."""
-    if role.name in UNCHECKED:
-        request.applymarker(pytest.mark.xfail(strict=True))
     first = load(role / "tasks/main.yml")[0]
     assert first["homelab.containerd.check_options"] == {"roles": [role.name]}
     assert "when" not in first
