@@ -12,9 +12,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import image_names
-from ansible_collections.homelab.containerd.plugins.plugin_utils.buildkit_config import (
-    buildkitd_toml,
-)
+from ansible_collections.homelab.containerd.plugins.plugin_utils import buildkit_config
 
 Object = dict[str, t.Any]
 
@@ -38,7 +36,7 @@ def _words(option: str, values: t.Iterable[str]) -> list[str]:
 def _buildkit(wish: Object) -> Object:
     """A buildkitd for this build alone, in the Job's container (moby/buildkit, "daemonless")."""
     registries = [{"host": host, "insecure": True} for host in wish["insecure_registries"]]
-    toml = buildkitd_toml({"registries": registries})
+    toml = buildkit_config.buildkitd_toml({"registries": registries})
     build = ["buildctl", "build", "--progress=plain", "--frontend=dockerfile.v0"]
     if wish["git"]:
         build.append(f"--opt=context={wish['context']}")

@@ -13,9 +13,7 @@ import typing as t
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.homelab.containerd.plugins.filter.build_job import Object
-from ansible_collections.homelab.containerd.plugins.plugin_utils.buildkit_config import (
-    buildkitd_toml,
-)
+from ansible_collections.homelab.containerd.plugins.plugin_utils import buildkit_config
 
 
 def cluster_builder(wish: Object, ca: str, certificate: str, key: str) -> Object:
@@ -33,7 +31,7 @@ def cluster_builder(wish: Object, ca: str, certificate: str, key: str) -> Object
         "app.kubernetes.io/managed-by": "homelab.containerd",
     }
     metadata = {"name": wish["name"], "namespace": wish["namespace"], "labels": labels}
-    toml = buildkitd_toml(
+    toml = buildkit_config.buildkitd_toml(
         {
             "worker": "oci",
             "max_used_space": wish["max_used_space"],

@@ -122,9 +122,7 @@ import re
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.homelab.containerd.plugins.module_utils._facts.cni import (
-    supported_versions,
-)
+from ansible_collections.homelab.containerd.plugins.module_utils._facts import cni
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
 
 PROGRAMS = ("buildctl", "buildkitd", "buildkit-runc", "buildkit-cni-*")
@@ -185,7 +183,7 @@ def look(options: t.Mapping[str, str]) -> t.Dict[str, t.Any]:
             path.rstrip("/") for path in glob.glob("/etc/docker/certs.d/*/")
         ),
         "cni_versions": {
-            plugin: supported_versions(os.path.join(options["cni_bin_dir"], plugin))
+            plugin: cni.supported_versions(os.path.join(options["cni_bin_dir"], plugin))
             for plugin in CNI_PLUGINS
         },
         "iptables": commands.run(["sh", "-c", "command -v iptables"], check=False).returncode == 0,
