@@ -17,6 +17,9 @@ description:
   - The steps are shown as they run. A failure names the failing line of the Dockerfile.
   - It builds first and publishes nothing, and then publishes what is new. So a failed build leaves
     nothing behind, and a second run that gives the same image changes nothing.
+extends_documentation_fragment:
+  - homelab.containerd.attributes
+  - homelab.containerd.detached
 options:
   context:
     description:
@@ -106,18 +109,15 @@ options:
     description: Seconds for the whole build.
     type: int
     default: 7200
-  progress_file:
-    description: Where to write progress. Set by the action plugin.
-    type: path
 attributes:
   check_mode:
-    description:
+    support: full
+    details:
       - Builds, into the cache alone, and publishes nothing; so it knows whether the image is new,
         and finds errors in the Dockerfile. The run after it finds every step cached.
-    support: full
   diff_mode:
-    description: Shows each name with its image ID before and after.
     support: full
+    details: Shows each name with its image ID before and after.
 """
 
 EXAMPLES = r"""

@@ -14,6 +14,8 @@ author:
 description:
   - Returns what of BuildKit is installed, and what the node has for builds that the role buildkit
     decides by. It changes nothing.
+extends_documentation_fragment:
+  - homelab.containerd.attributes.info
 options:
   record:
     description: The file in which the role keeps the version of what it installed.
@@ -35,13 +37,6 @@ options:
     description: The network that builds are to have, to look for routes into it.
     type: str
     default: 10.10.0.0/16
-attributes:
-  check_mode:
-    description: It only looks, in check mode as always.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
 """
 
 EXAMPLES = r"""

@@ -23,11 +23,11 @@ description:
     garbage collection (kubernetes/kubernetes#119986; containerd from 1.6.22 or 1.7.3); on older
     ones the role of this name brings them back when they were collected.
   - Space is checked before the first byte.
+extends_documentation_fragment:
+  - homelab.containerd.attributes
+  - homelab.containerd.docker_socket
+  - homelab.containerd.detached
 options:
-  docker_socket:
-    description: The engine's unix socket.
-    type: path
-    default: /var/run/docker.sock
   containerd_root:
     description: Where containerd keeps its content and snapshots.
     type: path
@@ -66,16 +66,13 @@ options:
     description: Bytes that have to stay free on each file system involved.
     type: int
     default: 1073741824
-  progress_file:
-    description: Where to write progress. Set by the action plugin.
-    type: path
 attributes:
   check_mode:
-    description: Says what would be carried and how many bytes, and fails where space is short.
     support: full
+    details: Says what would be carried and how many bytes, and fails where space is short.
   diff_mode:
-    description: Shows the references before and after.
     support: full
+    details: Shows the references before and after.
 """
 
 EXAMPLES = r"""

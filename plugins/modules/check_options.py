@@ -18,6 +18,8 @@ description:
     is what C(-e name=value) gives, a value that is neither true nor false for a boolean, a number
     below zero, and names that are nearly those of options.
   - A value that uses facts which are not gathered yet is not checked.
+extends_documentation_fragment:
+  - homelab.containerd.attributes.info
 options:
   roles:
     description: The roles of this collection whose options are checked.
@@ -36,13 +38,6 @@ options:
     type: list
     elements: str
     default: []
-attributes:
-  check_mode:
-    description: It is the same in check mode.
-    support: full
-  diff_mode:
-    description: Nothing is changed.
-    support: none
 """
 
 EXAMPLES = r"""

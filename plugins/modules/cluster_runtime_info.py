@@ -17,6 +17,8 @@ description:
     pods without a controller or with local storage, and etcd's members.
   - It changes nothing, and returns neither arguments nor environment variables of pods.
   - An API that does not answer is returned as RV(cluster_info.error), not a failure.
+extends_documentation_fragment:
+  - homelab.containerd.attributes.info
 options:
   kubeconfig:
     description: An administrator's kubeconfig on this node.
@@ -26,13 +28,6 @@ options:
     description: Seconds to wait for the API.
     type: int
     default: 60
-attributes:
-  check_mode:
-    description: It only looks, in check mode as always.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
 """
 
 EXAMPLES = r"""

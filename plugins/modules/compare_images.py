@@ -21,11 +21,10 @@ description:
   - Both have to run. Nothing is changed; the mounts are the module's own.
   - Not compared are the modification times of an image's root directory and of whiteouts, which are
     when somebody unpacked the layer, and what overlayfs notes for itself.
+extends_documentation_fragment:
+  - homelab.containerd.attributes.info
+  - homelab.containerd.docker_socket
 options:
-  docker_socket:
-    description: The engine's unix socket.
-    type: path
-    default: /var/run/docker.sock
   images:
     description: The images to compare, as docker calls them. All that have a name by default.
     type: list
@@ -35,13 +34,6 @@ options:
     description: Whether to read and compare the files' content.
     type: bool
     default: true
-attributes:
-  check_mode:
-    description: It only looks, in check mode as always.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
 """
 
 EXAMPLES = r"""

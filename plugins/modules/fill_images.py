@@ -21,6 +21,9 @@ description:
     (C(imageGCHighThresholdPercent), 85 by default), and I(reserve_bytes) besides. Those for which
     there is no space are named in a warning.
   - A run that was interrupted is resumed with the layer where it was.
+extends_documentation_fragment:
+  - homelab.containerd.attributes
+  - homelab.containerd.detached
 options:
   fill:
     description:
@@ -36,16 +39,13 @@ options:
     description: Where containerd keeps its content.
     type: path
     default: /var/lib/containerd
-  progress_file:
-    description: Where to write progress. Set by the action plugin.
-    type: path
 attributes:
   check_mode:
-    description: Says what would be written.
     support: full
+    details: Says what would be written.
   diff_mode:
-    description: Shows the images that lack blobs, before and after.
     support: full
+    details: Shows the images that lack blobs, before and after.
 """
 
 EXAMPLES = r"""

@@ -17,11 +17,10 @@ description:
   - It changes nothing. Registry credentials in the files it reads are blanked out.
   - What it cannot find out is V(null) or empty, never a guess; a file that cannot be parsed is
     returned with the error.
+extends_documentation_fragment:
+  - homelab.containerd.attributes.info
+  - homelab.containerd.docker_socket
 options:
-  docker_socket:
-    description: The engine's unix socket.
-    type: path
-    default: /var/run/docker.sock
   kubelet_config:
     description: The kubelet's configuration file, where its command line does not name one.
     type: path
@@ -36,13 +35,6 @@ options:
     elements: str
     default: [all]
     version_added: "0.2.0"
-attributes:
-  check_mode:
-    description: It only looks, in check mode as always.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
 """
 
 EXAMPLES = r"""

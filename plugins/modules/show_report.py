@@ -18,6 +18,8 @@ description:
     C(report.txt) on the controller.
   - Runs on the controller alone, once for all nodes; nodes are not asked.
   - Characters that a terminal would act on are shown as text, wherever they come from.
+extends_documentation_fragment:
+  - homelab.containerd.attributes
 options:
   plans:
     description: C(assess_plan) of each node, as the role assess sets it.
@@ -55,11 +57,11 @@ options:
     default: ~/.cache/homelab-containerd/report
 attributes:
   check_mode:
-    description: Shows the report and writes no files.
     support: full
+    details: Shows the report and writes no files.
   diff_mode:
-    description: Nothing on a node is changed.
     support: none
+    details: Nothing on a node is changed.
 seealso:
   - module: homelab.containerd.node_runtime_info
 """

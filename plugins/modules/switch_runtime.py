@@ -21,6 +21,10 @@ description:
     module fails with what happened.
   - Everything the new runtime needs has to be there before (roles containerd, carry_images).
   - Containers of your own in docker, and docker itself, are left as they are.
+extends_documentation_fragment:
+  - homelab.containerd.attributes
+  - homelab.containerd.docker_socket
+  - homelab.containerd.detached
 options:
   to:
     description: The runtime to switch to.
@@ -64,20 +68,13 @@ options:
     type: list
     elements: path
     default: [/opt/cni/bin]
-  docker_socket:
-    description: The engine's unix socket.
-    type: path
-    default: /var/run/docker.sock
-  progress_file:
-    description: Where to write progress. Set by the action plugin.
-    type: path
 attributes:
   check_mode:
-    description: Says whether the node would be switched, and shows the flag files' diff.
     support: full
+    details: Says whether the node would be switched, and shows the flag files' diff.
   diff_mode:
-    description: Shows the kubelet's flag files before and after.
     support: full
+    details: Shows the kubelet's flag files before and after.
 """
 
 EXAMPLES = r"""

@@ -1,0 +1,19 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Of modules that run detached on the node, with an action plugin that shows their progress."""
+
+    DOCUMENTATION = r"""
+options:
+  progress_file:
+    description: The file to write progress to. The action plugin sets it.
+    type: path
+notes:
+  - It runs detached on the node and goes on when the connection is lost. The controller shows its
+    progress while it runs.
+"""

@@ -1,0 +1,17 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Of modules that talk to docker."""
+
+    DOCUMENTATION = r"""
+options:
+  docker_socket:
+    description: The docker engine's unix socket.
+    type: path
+    default: /var/run/docker.sock
+"""
