@@ -133,6 +133,7 @@ class Builder:
             digests = build_progress.without_blobs(said, steps) if status != 0 else set()
             if digests and not self.pulled:
                 self.complete_bases(digests)
+                self.told = False
                 return self.solve(destination, publish, archive)
             if status != 0:
                 step = steps.failed()
