@@ -163,6 +163,9 @@ class DockerProcess(t.TypedDict):
     container: str | None
 
 
+Kind = t.Literal["unit", "cron", "script"]
+
+
 class DockerCall(t.TypedDict):
     """A line of a script that calls docker."""
 
@@ -173,7 +176,7 @@ class DockerCall(t.TypedDict):
 
 class DockerCallInFile(DockerCall):
     path: str
-    kind: t.Literal["unit", "cron", "script"]
+    kind: Kind
 
 
 class LogAgent(t.TypedDict):
@@ -211,6 +214,7 @@ class ContainerdFacts(t.TypedDict):
     pins_images: bool
     images: list[str]
     root: str
+    snapshotter: str
     imports: list[ImportedConfig]
 
 
@@ -250,19 +254,30 @@ class DiskFacts(t.TypedDict):
     containerd: Disk
 
 
-class NodeFacts(t.TypedDict):
+class CarryFacts(t.TypedDict):
+    """What of a node's facts decides how its images are carried."""
+
+    docker: DockerFacts
+    containerd: ContainerdFacts
+    disk: DiskFacts
+
+
+class NodeFacts(CarryFacts):
     """runtime_info with gather_subset: all; with less, a part of it."""
 
     os: OsFacts
     kubernetes: KubernetesFacts
     kubelet: KubeletFacts
-    docker: DockerFacts
     docker_users: DockerUsersFacts
     logins: list[Login]
-    containerd: ContainerdFacts
     cni: CniFacts
     journal: JournalFacts | None
-    disk: DiskFacts
+
+
+class CarryMethod(t.TypedDict):
+    method: t.Literal["adopt", "stream"]
+    #: Half a sentence.
+    why: str
 
 
 # --- Facts of the cluster: cluster_info of cluster_runtime_info ---
@@ -322,6 +337,46 @@ class ClusterFacts(t.TypedDict):
     bare_pods: list[PodPlace]
     local_storage: list[PodPlace]
     etcd: EtcdMembers
+
+
+# --- What carry_images notes of adopted images: /var/lib/homelab-containerd/adopted.json ---
+
+
+class AdoptedLayer(t.TypedDict):
+    chain: str
+    diff: str
+    size: int
+
+
+class AdoptedImage(t.TypedDict):
+    manifest: str
+    names: list[str]
+    local: bool
+    layers: list[AdoptedLayer]
+
+
+class AdoptionRecord(t.TypedDict, total=False):
+    fill: str
+    #: By image ID.
+    images: dict[str, AdoptedImage]
+    #: By chain ID: the directory of the layer.
+    snapshots: dict[str, str]
+    docker: dict[str, str]
+
+
+class IncompleteImage(t.TypedDict):
+    """An adopted image that has no blobs for these layers; bytes are theirs."""
+
+    id: str
+    names: list[str]
+    layers: list[AdoptedLayer]
+    bytes: int
+
+
+class MissingBlobs(t.TypedDict):
+    #: Those that are to be filled, and those that are not.
+    waiting: list[IncompleteImage]
+    remaining: list[IncompleteImage]
 
 
 # --- The switch's journal, /var/lib/homelab-containerd/switch.json: _switch/journal.py has it ---

@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import image_names
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pod_status import (
     Object,
-    _ready,
+    is_ready,
 )
 
 
@@ -26,7 +26,7 @@ def _pod(pod: Object) -> Object:
         "uid": metadata["uid"],
         "owner": {"kind": owners[0]["kind"], "name": owners[0]["name"]} if owners else None,
         "phase": status.get("phase"),
-        "ready": _ready(pod),
+        "ready": is_ready(pod),
         "containers": [
             {
                 "name": container["name"],
