@@ -25,7 +25,7 @@ def codes_text() -> str:
 
 def cluster_info() -> dict[str, t.Any]:
     """cluster_runtime_info's result on the lab's cluster."""
-    return dict(workloads.look(read_recorded("kubernetes-1.23.17/cluster.json")), error=None)
+    return dict(workloads.look(read_recorded("kubernetes-1.23.17/cluster.json")))
 
 
 def finding(
