@@ -110,14 +110,14 @@ def ours(made: Cluster) -> dict[str, Any]:
         "homelab.containerd.migrate", "-e", "migrate_verify=false", "-e", "migrate_buildkit=false"
     )
     journal = json.loads(made.inside("cat", "/var/lib/homelab-containerd/switch.json"))
-    times = [step["began"] for step in journal["steps"]] + [journal["ended"]]
+    times = [step["start"] for step in journal["steps"]] + [journal["end"]]
     steps = {
         step["name"]: round(times[index + 1] - times[index], 2)
         for index, step in enumerate(journal["steps"])
     }
     # What the module calls the outage: until the end of its first wait for Ready.
     ready = times[list(steps).index("wait for Ready") + 1]
-    return {"steps": steps, "module_node_ready": round(ready - journal["began"], 2)}
+    return {"steps": steps, "module_node_ready": round(ready - journal["start"], 2)}
 
 
 def measure(side: str, number: int, arguments: argparse.Namespace) -> dict[str, Any]:

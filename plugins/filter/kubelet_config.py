@@ -62,7 +62,7 @@ def kubelet_configmaps_out_of_step(
     if not version:
         return []
     # 1.23 writes the versioned one, and reads the other where its feature gate says so.
-    names = ("kubelet-config", versions.kubeadm(version)["configmap"])
+    names = ("kubelet-config", versions.kubelet_configmap(version))
     found = []
     for configmap in configmaps:
         text = (configmap.get("data") or {}).get("kubelet")

@@ -17,6 +17,8 @@ description:
   - It changes nothing. Registry credentials in the files it reads are blanked out.
   - What it cannot find out is V(null) or empty, never a guess; a file that cannot be parsed is
     returned with the error.
+  - It fails where the journal of an earlier switch cannot be read, or is of a version that this
+    release does not know.
 extends_documentation_fragment:
   - homelab.containerd.attributes.info
   - homelab.containerd.docker_socket
@@ -115,13 +117,22 @@ from ansible_collections.homelab.containerd.plugins.module_utils._facts.docker i
     docker_users_facts,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.host import os_facts
-from ansible_collections.homelab.containerd.plugins.module_utils._facts.journal import journal_facts
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.kubelet import (
     kubelet_facts,
     kubernetes_facts,
     login_facts,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._host import mounts
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, mounts
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
+from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal import (
+    journal_facts,
+)
+
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        JournalFacts,
+        NodeFacts,
+    )
 
 SUBSETS = (
     "os",
@@ -150,6 +161,42 @@ def chosen_subsets(wanted: t.Sequence[str]) -> t.Set[str]:
     return chosen - {name[1:] for name in wanted if name.startswith("!")}
 
 
+def look(chosen: t.Set[str], docker_socket: str, kubelet_config: str) -> NodeFacts:
+    """The chosen subsets, and no more than they need."""
+    journal: t.Optional[JournalFacts] = None
+    if chosen & {"journal", "cni"}:
+        journal = journal_facts(Host())
+    found: t.Dict[str, t.Any] = {"journal": journal}
+    # Each of these waits for programs and for docker most of the time.
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        looking: t.Dict[str, concurrent.futures.Future[t.Any]] = {}
+        if chosen & {"kubelet", "kubernetes", "logins", "cni"}:
+            looking["kubelet"] = pool.submit(kubelet_facts, kubelet_config)
+        if chosen & {"docker", "disk"}:
+            looking["docker"] = pool.submit(docker_facts, docker_socket)
+        if chosen & {"containerd", "disk"}:
+            looking["containerd"] = pool.submit(containerd_facts)
+        if "docker_users" in chosen:
+            looking["docker_users"] = pool.submit(docker_users_facts, docker_socket)
+        found.update((name, future.result()) for name, future in looking.items())
+    if "os" in chosen:
+        found["os"] = os_facts()
+    if "kubernetes" in chosen:
+        found["kubernetes"] = kubernetes_facts(found["kubelet"])
+    if "logins" in chosen:
+        found["logins"] = login_facts(found["kubelet"])
+    if "cni" in chosen:
+        # The switch takes dockershim's CNI flags away; the directories stay where they were.
+        before = journal["flags_before"] if journal else {}
+        found["cni"] = cni_facts(dict(before, **found["kubelet"]["flags"]))
+    if "disk" in chosen:
+        found["disk"] = {
+            "docker": mounts.disk_facts(found["docker"].get("root_dir") or "/var/lib/docker"),
+            "containerd": mounts.disk_facts(found["containerd"]["root"]),
+        }
+    return t.cast("NodeFacts", {name: found[name] for name in SUBSETS if name in chosen})
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -159,52 +206,14 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    params = module.params
     try:
-        chosen = chosen_subsets(module.params["gather_subset"])
-    except ValueError as exc:
+        chosen = chosen_subsets(params["gather_subset"])
+        found = look(chosen, params["docker_socket"], params["kubelet_config"])
+    except (ValueError, commands.NodeError) as exc:
         module.fail_json(msg=str(exc))
-    socket = module.params["docker_socket"]
-    journal = journal_facts()
-    # Each of these waits for programs and for docker most of the time.
-    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-
-        def look(
-            needed_for: t.Set[str], function: t.Callable[..., t.Any], *arguments: t.Any
-        ) -> t.Any:
-            return pool.submit(function, *arguments) if chosen & needed_for else None
-
-        looking = {
-            "kubelet": look(
-                {"kubelet", "kubernetes", "logins", "cni"},
-                kubelet_facts,
-                module.params["kubelet_config"],
-            ),
-            "docker": look({"docker", "disk"}, docker_facts, socket),
-            "containerd": look({"containerd", "disk"}, containerd_facts),
-            "docker_users": look({"docker_users"}, docker_users_facts, socket),
-        }
-        found: t.Dict[str, t.Any] = {
-            name: future.result() for name, future in looking.items() if future
-        }
-    kubelet: t.Dict[str, t.Any] = found.get("kubelet", {})
-    if "os" in chosen:
-        found["os"] = os_facts()
-    if "kubernetes" in chosen:
-        found["kubernetes"] = kubernetes_facts(kubelet)
-    if "logins" in chosen:
-        found["logins"] = login_facts(kubelet)
-    if "cni" in chosen:
-        # The switch takes dockershim's CNI flags away; the directories stay where they were.
-        found["cni"] = cni_facts(dict((journal or {}).get("flags_before", {}), **kubelet["flags"]))
-    if "disk" in chosen:
-        found["disk"] = {
-            "docker": mounts.disk_facts(found["docker"].get("root_dir") or "/var/lib/docker"),
-            "containerd": mounts.disk_facts(found["containerd"]["root"]),
-        }
-    found["journal"] = journal
-    module.exit_json(
-        changed=False, runtime_info={name: found[name] for name in SUBSETS if name in chosen}
-    )
+    else:
+        module.exit_json(changed=False, runtime_info=found)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ description:
     gives their addresses back, edits the kubelet's flag files, starts the kubelet, and waits
     until the API reports the node as Ready on the new runtime.
   - A journal in C(/var/lib/homelab-containerd/switch.json) is written before each step. A run
-    that finds an unfinished journal (after a crash, a reset, a lost connection) goes on from it.
+    that finds an unfinished journal (after a crash, a reset, a lost connection) resumes it.
   - If the node is not Ready on containerd in time, everything is put back to docker, and the
     module fails with what happened.
   - Everything the new runtime needs has to be there before (roles containerd, carry_images).
@@ -104,7 +104,7 @@ pods_ready_seconds:
   returned: when the node was switched
   type: float
 steps:
-  description: What was done, each with C(name) and C(seconds).
+  description: What was done, each with C(name), C(start), C(end) and C(delta), by the node's clock.
   returned: when the node was switched
   type: list
   elements: dict
@@ -112,12 +112,16 @@ runtime_version:
   description: The runtime and version that the API reports.
   returned: when the node was switched
   type: str
-began:
-  description: When it began, in seconds since 1970 by the controller's clock; RV(ended) the same.
+start:
+  description: When it started, in seconds since 1970 by the controller's clock; RV(end) the same.
   returned: when not in check mode
   type: float
-ended:
+end:
   description: When it had ended.
+  returned: when not in check mode
+  type: float
+delta:
+  description: The seconds between RV(start) and RV(end).
   returned: when not in check mode
   type: float
 complaints:
@@ -134,8 +138,12 @@ rolled_back:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import DockerError
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, progress
+from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
+    DockerAPI,
+    DockerError,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._host import paths, progress
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import (
     pod_status,
     static_pods,
@@ -145,10 +153,10 @@ from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal
     SwitchFailed,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._switch.kubelet_files import (
-    edited,
     flag_files,
-    kubelet_minor,
-    way_back,
+    kubelet_files_for,
+    kubelet_version,
+    rollback_files,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._switch.switch import (
     Switch,
@@ -156,17 +164,17 @@ from ansible_collections.homelab.containerd.plugins.module_utils._switch.switch 
 )
 
 
-def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
+def run_module(module: AnsibleModule, host: Host, api: DockerAPI) -> t.Dict[str, t.Any]:
     params = module.params
     target = params["to"]
-    journal = Journal()
-    minor = kubelet_minor()
-    switch = Switch(module, journal, minor)
-    now = flag_files()
+    journal = Journal(host)
+    kubelet = kubelet_version(host)
+    switch = Switch(host, api, journal, kubelet, params)
+    now = flag_files(host)
     if target == "containerd":
-        files_after = edited(now, target, minor)
+        files_after = kubelet_files_for("containerd", now, kubelet)
     else:
-        files_after = way_back(journal, now, minor)
+        files_after = rollback_files(journal, now, kubelet)
     if files_after == now and not journal.unfinished:
         return {"changed": False}
     diff = [
@@ -177,7 +185,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
     if module.check_mode:
         return {"changed": True, "diff": diff}
     if journal.unfinished:
-        switch.say("an earlier switch to %s was not finished: going on" % journal.unfinished)
+        switch.say("an earlier switch to %s was interrupted: resuming it" % journal.unfinished)
     before, _complaint = switch.pods()
     waited_for = None
     if before is not None:
@@ -192,17 +200,17 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
                 switch.revive_docker()  # nothing is stopped before docker answers
             version = switch.to_docker()
         elif journal.unfinished == "containerd":
-            preconditions(params)
+            preconditions(host, params["kubeconfig"])
             version = switch.run_containerd()
         else:
-            preconditions(params)
+            preconditions(host, params["kubeconfig"])
             version = switch.to_containerd(files_after)
     except Exception as exc:  # whatever it is, the node has to come back
         if target != "containerd" or not journal.unfinished or not params["rollback"]:
-            if static_pods.covered():
+            if static_pods.manifests_masked(host):
                 raise SwitchFailed(
-                    "%s\n%s is covered by a mount; running migrate or rollback takes it away."
-                    % (exc, static_pods.MANIFESTS)
+                    "%s\n%s is masked by a mount; running migrate or rollback takes it away."
+                    % (exc, paths.MANIFESTS)
                 ) from exc
             raise
         switch.say("not Ready on containerd: going back to docker")
@@ -210,7 +218,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
             version = switch.to_docker()
         except Exception as second:
             # On whatever flags there are: a kubelet that tries is better than none.
-            commands.run(["systemctl", "start", "kubelet"], check=False)
+            host.run(["systemctl", "start", "kubelet"], check=False)
             raise SwitchFailed(
                 "Node %s did not get Ready on containerd: %s\nand not on docker either: %s"
                 % (params["node_name"], exc, second)
@@ -233,8 +241,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
         "changed": True,
         "diff": diff,
         "runtime_version": version,
-        "outage_seconds": switch.ready_seconds
-        or round(journal.data["ended"] - journal.data["began"], 2),
+        "outage_seconds": switch.ready_seconds,
         "api_away_seconds": switch.api_away_seconds,
         "steps": journal.timings(),
         "complaints": switch.complaints,
@@ -260,7 +267,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    progress.finish(module, lambda: run_module(module), SwitchFailed, DockerError)
+    api = DockerAPI(module.params["docker_socket"])
+    progress.finish(module, lambda: run_module(module, Host(), api), SwitchFailed, DockerError)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ PROGRESS_DIR = "/run/homelab-containerd"
 POLL_SECONDS = 1.0
 #: The job's own record is asked this often, in case it died without a last line.
 STATUS_SECONDS = 15.0
-#: So many looks have to find neither the process nor a word of its end, before it was killed.
-GONE_LOOKS = 3
+#: In so many polls neither the process nor its end may be found, before it counts as killed.
+MISSED_POLLS_LIMIT = 3
 #: How long a connection may be away before giving up on it; the job on the node goes on.
 UNREACHABLE_SECONDS = 600.0
 
@@ -54,14 +54,17 @@ class WatchedAction(ActionBase):
         self._low_level_execute_command(
             "mkdir -p -m 0755 %s && touch %s" % (PROGRESS_DIR, shlex.quote(progress))
         )
-        began = time.time()
+        start = time.time()
         job = self._start(dict(self._task.args, progress_file=progress), task_vars)
         if "ansible_job_id" not in job:
             return job
         try:
             result = self._watch(job["ansible_job_id"], progress, task_vars)
+            end = time.time()
             # By one clock for all nodes: theirs may differ.
-            return dict(result, began=round(began, 2), ended=round(time.time(), 2))
+            return dict(
+                result, start=round(start, 2), end=round(end, 2), delta=round(end - start, 2)
+            )
         finally:
             self._low_level_execute_command("rm -f " + shlex.quote(progress))
 
@@ -86,7 +89,7 @@ class WatchedAction(ActionBase):
         last_status = last_answer = time.monotonic()
         ended = False
         pid = None
-        gone = 0
+        missed = 0
         while True:
             time.sleep(POLL_SECONDS)
             try:
@@ -96,7 +99,7 @@ class WatchedAction(ActionBase):
                     pid = line.get("pid", pid)
                     if line.get("text"):
                         display.display("    %s  %s" % (host, line["text"]), color="bright blue")
-                if ended or gone or time.monotonic() - last_status > STATUS_SECONDS:
+                if ended or missed or time.monotonic() - last_status > STATUS_SECONDS:
                     last_status = time.monotonic()
                     result = self._status(job, "status", task_vars)
                     if result.get("finished"):
@@ -106,14 +109,14 @@ class WatchedAction(ActionBase):
                             for key, value in result.items()
                             if key not in ("ansible_job_id", "finished", "started", "results_file")
                         }
-                    # It may have ended, well or not, since its job was asked: then the next look
+                    # It may have ended, well or not, since its job was asked: then the next poll
                     # finds its last line, or the record that is written for it.
-                    gone = 0 if ended or self._alive(pid, progress) else gone + 1
-                    if gone > GONE_LOOKS:
+                    missed = 0 if ended or self._alive(pid, progress) else missed + 1
+                    if missed > MISSED_POLLS_LIMIT:
                         return {
                             "failed": True,
                             "msg": "%s: %s was killed on the node before it ended. "
-                            "Run the playbook again: it goes on where this broke off."
+                            "Run the playbook again: it resumes where this was interrupted."
                             % (host, self.module),
                         }
                 last_answer = time.monotonic()

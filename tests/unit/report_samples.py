@@ -25,7 +25,7 @@ def codes_text() -> str:
 
 def cluster_info() -> dict[str, t.Any]:
     """cluster_runtime_info's result on the lab's cluster."""
-    return dict(workloads.look(read_recorded("kubernetes-1.23.17/cluster.json")), error=None)
+    return dict(workloads.look(read_recorded("kubernetes-1.23.17/cluster.json")))
 
 
 def finding(
@@ -316,9 +316,9 @@ def migrated() -> tuple[list[dict[str, t.Any]], dict[str, t.Any]]:
                 "journal": {
                     "state": "rolled_back" if back else "done",
                     "direction": "docker" if back else "containerd",
-                    "began": switched + 24,
-                    "ended": switched + 40,
-                    "steps": [{"name": "stop kubelet", "began": switched + 24}],
+                    "start": switched + 24,
+                    "end": switched + 40,
+                    "steps": [{"name": "stop kubelet", "start": switched + 24}],
                 },
                 "marks": {"prepare": begin, "prepared": begin + 190, "switch": switched}
                 | (
@@ -328,9 +328,9 @@ def migrated() -> tuple[list[dict[str, t.Any]], dict[str, t.Any]]:
                 ),
                 "carry": {
                     "changed": True,
-                    "began": begin + 9,
-                    "ended": begin + 9 + 50 * (index + 1),
-                    "seconds": 50.0 * (index + 1),
+                    "start": begin + 9,
+                    "end": begin + 9 + 50 * (index + 1),
+                    "delta": 50.0 * (index + 1),
                     "bytes": 1_353_000_000,
                     "carried": [{"id": "sha256:1"}] * 3,
                 },
@@ -338,13 +338,13 @@ def migrated() -> tuple[list[dict[str, t.Any]], dict[str, t.Any]]:
                 if back
                 else {
                     "changed": True,
-                    "began": switched + 24,
-                    "ended": switched + 50,
+                    "start": switched + 24,
+                    "end": switched + 50,
                     "outage_seconds": 2.6,
                     "running_seconds": 14.5,
                     "pods_ready_seconds": 25.6,
                     "api_away_seconds": 5.3 if node == "cp1" else None,
-                    "steps": [{"name": "stop kubelet", "seconds": 0.2}],
+                    "steps": [{"name": "stop kubelet", "delta": 0.2}],
                 },
                 "verify": [
                     {

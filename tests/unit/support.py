@@ -10,6 +10,7 @@ import http.server
 import json
 import pathlib
 import socketserver
+import types
 import typing as t
 import urllib.parse
 
@@ -32,6 +33,36 @@ def read_recorded(name: str) -> t.Any:
     """A recorded file's text, or its value where it is JSON."""
     text = (RECORDED / name).read_text(encoding="utf-8")
     return json.loads(text) if name.endswith(".json") else text
+
+
+def mismatches(value: t.Any, wanted: t.Any, place: str = "") -> list[str]:
+    """Where a value is not of a type: TypedDicts with their keys, and what is in them."""
+    origin, arguments = t.get_origin(wanted), t.get_args(wanted)
+    if wanted in (t.Any, object):
+        return []
+    if t.is_typeddict(wanted):
+        if not isinstance(value, dict):
+            return ["%s is no %s" % (place, wanted.__name__)]
+        hints = t.get_type_hints(wanted)
+        found = ["%s.%s is missing" % (place, key) for key in wanted.__required_keys__ - set(value)]
+        found += ["%s.%s is in no contract" % (place, key) for key in set(value) - set(hints)]
+        for key in set(value) & set(hints):
+            found += mismatches(value[key], hints[key], "%s.%s" % (place, key))
+        return sorted(found)
+    if origin is t.Literal:
+        return [] if value in arguments else ["%s is %r" % (place, value)]
+    if origin in (t.Union, types.UnionType):
+        return min((mismatches(value, one, place) for one in arguments), key=len)
+    if origin is list and isinstance(value, list):
+        rows = [mismatches(item, arguments[0], place + "[]") for item in value]
+        return sorted({line for row in rows for line in row})
+    if origin is dict and isinstance(value, dict):
+        rows = [mismatches(item, arguments[1], place + "{}") for item in value.values()]
+        return sorted({line for row in rows for line in row})
+    # A bool is an int to Python, and to nobody else.
+    same = isinstance(value, origin or wanted) and (wanted is bool or not isinstance(value, bool))
+    same = same or (wanted is float and type(value) is int)
+    return [] if same else ["%s is %r, not %s" % (place, value, wanted)]
 
 
 class Stream(t.NamedTuple):

@@ -14,9 +14,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 import tarfile
 import typing as t
+
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        CarryFacts,
+        CarryMethod,
+        DockerStorage,
+        Object,
+    )
 
 Facts = t.Dict[str, t.Any]
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
@@ -32,7 +39,7 @@ LINKED_SHARE = 0.05
 STREAMED_SHARE = 2.0
 
 
-def storage(info: Facts) -> Facts:
+def storage(info: Object) -> DockerStorage:
     """What carry_method() asks of docker, out of its answer to GET /info."""
     security = info.get("SecurityOptions") or []
     return {
@@ -44,23 +51,17 @@ def storage(info: Facts) -> Facts:
     }
 
 
-def snapshotter(config_text: t.Optional[str]) -> str:
-    """The snapshotter of containerd's config.toml that is not overlayfs, its default, if any is."""
-    named = re.findall(r"(?m)^\s*snapshotter\s*=\s*[\"']([^\"']+)", config_text or "")
-    return next((name for name in named if name != "overlayfs"), "overlayfs")
-
-
-def why_not(facts: Facts) -> t.Optional[str]:
+def why_not(facts: CarryFacts) -> t.Optional[str]:
     """Why docker's layers cannot be adopted on a node, or None where they can.
 
     facts: node_runtime_info's, of which it needs docker (storage() above, daemon_json, flags),
-    containerd (config_text) and disk.
+    containerd (snapshotter) and disk.
     """
     docker, disk = facts["docker"], facts["disk"]
     status = docker.get("driver_status") or {}
-    options = list((docker.get("daemon_json") or {}).get("value", {}).get("storage-opts") or [])
-    options.append((docker.get("flags") or {}).get("storage-opt", ""))
-    used = snapshotter(facts["containerd"].get("config_text"))
+    options = [docker["daemon_json"]["value"].get("storage-opts")]
+    options.append(docker["flags"].get("storage-opt"))
+    used = facts["containerd"]["snapshotter"]
     file_system = disk["docker"].get("file_system")
     if "io.containerd.snapshotter" in status.get("driver-type", ""):
         return "docker keeps its images in containerd's own store"
@@ -88,8 +89,8 @@ def why_not(facts: Facts) -> t.Optional[str]:
     return None
 
 
-def carry_method(facts: Facts, wish: str = "auto") -> t.Dict[str, str]:
-    """{"method": "adopt" or "stream", "why": half a sentence} for a node and a wish.
+def carry_method(facts: CarryFacts, wish: str = "auto") -> CarryMethod:
+    """How the images of a node go over, for a wish ("auto", "adopt" or "stream").
 
     facts: as for why_not(). A wish for "adopt" where it cannot be is the caller's to refuse: the
     method is "stream" then, and the reason says why.

@@ -19,6 +19,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._containerd imp
     adoption,
     blobs,
     client,
+    config,
     image_names,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
@@ -29,10 +30,15 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     commands,
     files,
     mounts,
-    paths,
     progress,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host.flags import flag_values
+
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        CarryFacts,
+        CarryMethod,
+    )
 
 Image = t.Dict[str, t.Any]
 PIN = "io.cri-containerd.pinned"
@@ -74,10 +80,10 @@ class Carrier:
     def _image_id(self, manifest: str) -> str:
         if manifest not in self._ids:
             try:
-                config = json.loads(client.ctr("content", "get", manifest)).get("config") or {}
+                found = json.loads(client.ctr("content", "get", manifest)).get("config") or {}
             except (commands.NodeError, ValueError):
-                config = {}
-            self._ids[manifest] = config.get("digest", "")
+                found = {}
+            self._ids[manifest] = found.get("digest", "")
         return self._ids[manifest]
 
     def layers(self, image: Image) -> t.List[str]:
@@ -97,7 +103,7 @@ class Carrier:
                 sizes[chain] = int(text)
         return sizes
 
-    def choose(self) -> t.Dict[str, str]:
+    def choose(self) -> CarryMethod:
         """How to carry on this node, and why; NodeError where another way was insisted on."""
         _pid, words = commands.command_line("dockerd")
         flags = flag_values(words[1:])
@@ -106,18 +112,17 @@ class Carrier:
             daemon_json = json.loads(files.read_text(path) or "{}")
         except ValueError:
             daemon_json = {}
+        docker = dict(adoption.storage(self.info), daemon_json={"value": daemon_json}, flags=flags)
         facts = {
-            "docker": dict(
-                adoption.storage(self.info), daemon_json={"value": daemon_json}, flags=flags
-            ),
-            "containerd": {"config_text": files.read_text(paths.CONTAINERD_CONFIG)},
+            "docker": docker,
+            "containerd": {"snapshotter": config.snapshotter(config.effective("containerd"))},
             "disk": {
                 "docker": mounts.disk_facts(self.info["DockerRootDir"]),
                 "containerd": mounts.disk_facts(self.params["containerd_root"]),
             },
         }
         wish = self.params["method"]
-        chosen = adoption.carry_method(facts, wish)
+        chosen = adoption.carry_method(t.cast("CarryFacts", facts), wish)
         if wish == "adopt" and chosen["method"] != "adopt":
             raise adopter.refusal(chosen["why"])
         return chosen
@@ -251,7 +256,7 @@ class Carrier:
 def carry(
     carrier: Carrier,
     plan: t.Dict[str, t.List[t.Any]],
-    chosen: t.Dict[str, str],
+    chosen: CarryMethod,
     size: int,
     result: t.Dict[str, t.Any],
 ) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 import typing as t
@@ -13,6 +14,11 @@ import typing as t
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands
 
 NAMESPACE = "k8s.io"
+
+
+def cri_ready(plugins: str) -> bool:
+    """Whether CRI works, out of what "ctr plugins list" prints."""
+    return bool(re.search(r"^io\.containerd\.grpc\.v1\s+cri\s.*\bok\b", plugins, re.MULTILINE))
 
 
 def ctr(*words: str, timeout: float = 60) -> str:

@@ -14,11 +14,12 @@ import typing as t
 def normalize(reference: str) -> str:
     """docker's short name as containerd writes it: "app:1" is "docker.io/library/app:1".
 
-    The rule is distribution/reference's ParseDockerRef: the first part is a host when it has a
-    dot or a colon or is "localhost".
+    The rule is distribution/reference's (normalize.go, splitDockerDomain): the first part is a
+    host when it has a dot, a colon or a capital letter, or is "localhost".
     """
     first, slash, rest = reference.partition("/")
-    if not slash or not ("." in first or ":" in first or first == "localhost"):
+    host = re.search(r"[.:A-Z]", first) or first == "localhost"
+    if not slash or not host:
         first, rest = "docker.io", reference
     if first == "index.docker.io":
         first = "docker.io"
@@ -27,7 +28,7 @@ def normalize(reference: str) -> str:
     return first + "/" + rest
 
 
-def unregistered_tags(image: t.Dict[str, t.Any]) -> t.List[str]:
+def unregistered_tags(image: t.Mapping[str, t.Any]) -> t.List[str]:
     """The tags of an image under which docker neither pulled it nor pushed it anywhere.
 
     image: {"tags", "digests"}. A repository that the image has a digest for is in a registry.
@@ -88,6 +89,6 @@ TAG = re.compile(r"(?:%s/)?%s(?:/%s)*(?::[\w][\w.-]{0,127})?" % (_HOST, _PART, _
 
 
 def full_name(tag: str) -> str:
-    """A short name as the kubelet looks for it. buildctl takes names as they are given."""
+    """normalize() with a tag, as the kubelet looks for it. buildctl takes names as given."""
     name = normalize(tag)
     return name if ":" in name.rpartition("/")[2] else name + ":latest"

@@ -20,6 +20,16 @@ import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
 
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        DockerCall,
+        DockerCallInFile,
+        DockerProcess,
+        Kind,
+        LogAgent,
+        Login,
+    )
+
 #: What docker's subcommands are for (docker's CLI reference).
 PURPOSES = {
     "builds": ("build", "builder", "buildx", "bake"),
@@ -107,15 +117,14 @@ FILES_LIMIT = 4000
 OWN_UNITS = frozenset(["docker.service", "docker.socket", "containerd.service", "kubelet.service"])
 #: What brings images back from docker (role keep_images).
 OWN_SCRIPT = "/usr/local/sbin/homelab-keep-images"
-Found = t.Dict[str, t.Any]
 
 
-def docker_calls(text: str) -> t.List[Found]:
-    """Lines of a script that call docker: [{"line": from 1, "command": "docker build", "purpose"}].
+def docker_calls(text: str) -> t.List[DockerCall]:
+    """Lines of a script that call docker; the first line is 1, a command "docker build".
 
     purpose is one of PURPOSES' keys or "unknown". Comments do not count.
     """
-    found = []
+    found: t.List[DockerCall] = []
     for number, line in enumerate(text.splitlines(), 1):
         if "docker" not in line or line.lstrip().startswith(("#", ";", "//")):
             continue
@@ -150,16 +159,30 @@ def small_text(path: str) -> t.Optional[str]:
     return None if b"\0" in data else data.decode("utf-8", "replace")
 
 
-def _calls_in(paths: t.Iterable[str], kind: str, scripts_only: bool = False) -> t.List[Found]:
-    found = []
+def _in_file(calls: t.Iterable[DockerCall], path: str, kind: Kind) -> t.List[DockerCallInFile]:
+    return [
+        {
+            "line": call["line"],
+            "command": call["command"],
+            "purpose": call["purpose"],
+            "path": path,
+            "kind": kind,
+        }
+        for call in calls
+    ]
+
+
+def _calls_in(
+    paths: t.Iterable[str], kind: Kind, scripts_only: bool = False
+) -> t.List[DockerCallInFile]:
+    found: t.List[DockerCallInFile] = []
     for path in paths:
         text = small_text(path)
         if text is None or "docker" not in text or path.endswith(OWN_SCRIPT):
             continue
         if scripts_only and not text.startswith("#!") and not path.endswith(".sh"):
             continue
-        for call in docker_calls(text):
-            found.append(dict(call, path=path, kind=kind))
+        found += _in_file(docker_calls(text), path, kind)
     return found
 
 
@@ -172,15 +195,15 @@ def _globbed(patterns: t.Iterable[str], root: str) -> t.List[str]:
     return list(paths)
 
 
-def unit_calls(text: str) -> t.List[Found]:
+def unit_calls(text: str) -> t.List[DockerCall]:
     """docker_calls() over a unit's Exec lines alone: Description= is prose, After= is an order."""
     kept = [line if re.match(r"\s*Exec\w+\s*=|\s+\S", line) else "" for line in text.splitlines()]
     return docker_calls("\n".join(re.sub(r"^\s*Exec\w+\s*=[-@:+!]*", "  ", line) for line in kept))
 
 
-def calling_units(root: str = "") -> t.List[Found]:
+def calling_units(root: str = "") -> t.List[DockerCallInFile]:
     """systemd units, timers' services and drop-ins among them, that call docker."""
-    found = []
+    found: t.List[DockerCallInFile] = []
     seen = set()
     for directory in UNIT_DIRS:
         for path in _globbed([directory + "/*.service", directory + "/*.d/*.conf"], root):
@@ -192,12 +215,12 @@ def calling_units(root: str = "") -> t.List[Found]:
             seen.add((name, unit))
             text = small_text(path)
             if text and "docker" in text:
-                found += [dict(call, path=path, kind="unit") for call in unit_calls(text)]
+                found += _in_file(unit_calls(text), path, "unit")
     return found
 
 
-def calling_files(root: str = "") -> t.List[Found]:
-    """Units, cron jobs and scripts that call docker: docker_calls() with "path" and "kind"."""
+def calling_files(root: str = "") -> t.List[DockerCallInFile]:
+    """Units, cron jobs and scripts that call docker."""
     return (
         calling_units(root)
         + _calls_in(_globbed(CRON_FILES, root), "cron")
@@ -205,9 +228,9 @@ def calling_files(root: str = "") -> t.List[Found]:
     )
 
 
-def log_agents(root: str = "") -> t.List[Found]:
-    """Log agents' configuration that reads docker's own log files: [{"path", "line"}]."""
-    found = []
+def log_agents(root: str = "") -> t.List[LogAgent]:
+    """Log agents' configuration that reads docker's own log files."""
+    found: t.List[LogAgent] = []
     patterns = [directory + suffix for directory in LOG_AGENT_DIRS for suffix in ("/*", "/*/*")]
     for path in _globbed(patterns, root):
         for number, line in enumerate((small_text(path) or "").splitlines(), 1):
@@ -217,8 +240,8 @@ def log_agents(root: str = "") -> t.List[Found]:
     return found
 
 
-def logins(paths: t.Iterable[str], kubelet_reads: t.Container[str]) -> t.List[Found]:
-    """Registry logins: [{"path", "hosts", "helpers", "kubelet_reads", "error"}]; no credential.
+def logins(paths: t.Iterable[str], kubelet_reads: t.Container[str]) -> t.List[Login]:
+    """Registry logins; no credential.
 
     helpers: hosts, or "*", whose credentials a program keeps (credHelpers, credsStore).
     """
@@ -227,13 +250,13 @@ def logins(paths: t.Iterable[str], kubelet_reads: t.Container[str]) -> t.List[Fo
         text = files.read_text(path)
         if text is None:
             continue
-        entry = {
+        entry: Login = {
             "path": path,
             "hosts": [],
             "helpers": [],
             "kubelet_reads": path in kubelet_reads,
             "error": None,
-        }  # type: Found
+        }
         try:
             value = json.loads(text or "{}")
             # .dockercfg is what is under "auths" in config.json.
@@ -303,13 +326,10 @@ def unit_of(cgroup: str) -> t.Optional[str]:
     return match.group(1) if match else None
 
 
-def connected_processes(sockets: t.Sequence[str]) -> t.List[Found]:
-    """Processes that hold a connection to these sockets now, the kubelet left out.
-
-    [{"pid", "name", "unit": systemd unit or None, "container": ID or None}]
-    """
+def connected_processes(sockets: t.Sequence[str]) -> t.List[DockerProcess]:
+    """Processes that hold a connection to these sockets now, the kubelet left out."""
     inodes = peers(commands.run(["ss", "-xnH"], check=False).stdout, frozenset(sockets))
-    found = {}
+    found: t.Dict[int, DockerProcess] = {}
     # Whoever looks may be asking docker just now.
     for pid in set(owners(inodes).values()) - {os.getpid()}:
         name = (files.read_text("/proc/%d/comm" % pid) or "").strip()

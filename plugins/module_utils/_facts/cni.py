@@ -13,20 +13,23 @@ import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
 
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        CniConfiguration,
+        CniFacts,
+    )
 
-def cni_facts(flags: t.Dict[str, str]) -> t.Dict[str, t.Any]:
+
+def cni_facts(flags: t.Dict[str, str]) -> CniFacts:
     conf_dir = flags.get("cni-conf-dir", "/etc/cni/net.d")
-    configurations = []
+    configurations: t.List[CniConfiguration] = []
     if os.path.isdir(conf_dir):
         for name in sorted(os.listdir(conf_dir)):
             if name.endswith((".conf", ".conflist", ".json")):
                 path = os.path.join(conf_dir, name)
-                entry: t.Dict[str, t.Any] = {"path": path, "types": [], "error": None}
+                entry: CniConfiguration = {"path": path, "cni_version": None, "error": None}
                 try:
-                    value = json.loads(files.read_text(path) or "")
-                    plugins = value.get("plugins") or [value]
-                    entry["types"] = [plugin.get("type") for plugin in plugins]
-                    entry["cni_version"] = value.get("cniVersion")
+                    entry["cni_version"] = json.loads(files.read_text(path) or "").get("cniVersion")
                 except (ValueError, AttributeError) as exc:
                     entry["error"] = str(exc)
                 configurations.append(entry)

@@ -7,13 +7,20 @@
 from __future__ import annotations
 
 import glob
+import mmap
 import os
 import re
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client, config
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.host import find_program
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
+
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        ContainerdFacts,
+        ImportedConfig,
+    )
 
 
 def toml_without_credentials(text: t.Optional[str]) -> t.Optional[str]:
@@ -24,55 +31,57 @@ def toml_without_credentials(text: t.Optional[str]) -> t.Optional[str]:
     )
 
 
-def containerd_imports(text: str) -> t.List[t.Dict[str, t.Any]]:
-    """The files that a config.toml imports: [{"path", "text"}] (containerd-config.toml(5))."""
-    written = re.search(r"(?ms)^imports\s*=\s*\[(.*?)\]", text)
-    patterns = re.findall(r"[\"']([^\"']+)[\"']", written.group(1)) if written else []
+def containerd_imports(text: str) -> t.List[ImportedConfig]:
+    """The files that a config.toml imports."""
     directory = os.path.dirname(paths.CONTAINERD_CONFIG)
-    found = [path for pattern in patterns for path in glob.glob(os.path.join(directory, pattern))]
+    patterns = [os.path.join(directory, pattern) for pattern in config.imports(text)]
+    found = {path for pattern in patterns for path in glob.glob(pattern)}
     return [
         {"path": path, "text": toml_without_credentials(files.read_text(path)) or ""}
-        for path in sorted(set(found))
+        for path in sorted(found)
     ]
 
 
-def containerd_facts() -> t.Dict[str, t.Any]:
+def supports_image_pinning(binary: str) -> bool:
+    """Whether CRI marks pinned images: the label is in the program from 1.6.22 and 1.7.3 on.
+
+    Distributions backport, so the program itself is asked rather than a table of versions.
+    """
+    try:
+        with open(binary, "rb") as stream:
+            # 50 MB: searched in place, not copied.
+            program = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        return program.find(b"io.cri-containerd.pinned") >= 0
+    except (OSError, ValueError):
+        return False
+
+
+def containerd_facts() -> ContainerdFacts:
     binary = find_program("containerd")
-    written, why = files.read(paths.CONTAINERD_CONFIG)
-    text = toml_without_credentials(written)
-    found = {
+    text, why = files.read(paths.CONTAINERD_CONFIG)
+    effective = config.effective(binary)
+    found: ContainerdFacts = {
         "binary": binary,
         "version": None,
         "active": commands.unit_active("containerd.service"),
         "config_path": paths.CONTAINERD_CONFIG,
-        "config_text": text,
+        "config_text": toml_without_credentials(text),
         "config_error": why,
         "cri_ready": False,
         "pins_images": False,
         "images": [],
-        "root": "/var/lib/containerd",
-        "imports": [],
-    }  # type: t.Dict[str, t.Any]
-    root = re.search(r"(?m)^root\s*=\s*[\"']([^\"']+)", text or "")
-    if root:
-        found["root"] = root.group(1)
-    found["imports"] = containerd_imports(text or "")
+        "root": config.root(effective),
+        "snapshotter": config.snapshotter(effective),
+        "imports": containerd_imports(text or ""),
+    }
     if not binary:
         return found
     words = commands.run([binary, "--version"], check=False).stdout.split()
     found["version"] = words[2] if len(words) > 2 else None
-    try:
-        with open(binary, "rb") as stream:
-            # The label is in the program's text from 1.6.22 and 1.7.3 on; distributions
-            # backport, so the program itself is asked rather than a table.
-            found["pins_images"] = b"io.cri-containerd.pinned" in stream.read()
-    except OSError:
-        pass
+    found["pins_images"] = supports_image_pinning(binary)
     if found["active"]:
         plugins = commands.run(["ctr", "plugins", "list"], check=False).stdout
-        found["cri_ready"] = bool(
-            re.search(r"^io\.containerd\.grpc\.v1\s+cri\s.*\bok\b", plugins, re.M)
-        )
+        found["cri_ready"] = client.cri_ready(plugins)
         images = commands.run(
             ["ctr", "-n", client.NAMESPACE, "images", "list", "-q"], check=False
         ).stdout

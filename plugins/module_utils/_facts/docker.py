@@ -30,16 +30,31 @@ from ansible_collections.homelab.containerd.plugins.module_utils._facts.host imp
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
 from ansible_collections.homelab.containerd.plugins.module_utils._host.flags import flag_values
 
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        DaemonJson,
+        DockerContainer,
+        DockerFacts,
+        DockerImage,
+        DockerUsersFacts,
+        Object,
+    )
+
 WORKERS = 16
 
 
-def daemon_json(path: str) -> t.Dict[str, t.Any]:
+def daemon_json(path: str) -> DaemonJson:
     text, why = files.read(path)
-    found: t.Dict[str, t.Any] = {"path": path, "exists": text is not None, "value": {}}
-    found.update(error=why, duplicates=[])
+    found: DaemonJson = {
+        "path": path,
+        "exists": text is not None,
+        "value": {},
+        "error": why,
+        "duplicates": [],
+    }
     if text is not None:
-        value, error, duplicates = parse(text)
-        found.update(value=without_credentials(value), error=error, duplicates=duplicates)
+        value, found["error"], found["duplicates"] = parse(text)
+        found["value"] = without_credentials(value)
         for key in ("insecure-registries", "registry-mirrors"):
             if not isinstance(value.get(key) or [], list):
                 found["error"] = "%s: a list is expected" % key
@@ -54,40 +69,49 @@ def certificate_files() -> t.Dict[str, t.List[str]]:
     return found
 
 
-def docker_container(api: DockerAPI, listed: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+def docker_container(api: DockerAPI, listed: Object) -> DockerContainer:
     labels = listed.get("Labels") or {}
     kubernetes = any(label.startswith("io.kubernetes.") for label in labels)
-    found = {
+    found: DockerContainer = {
         "id": listed["Id"],
         "name": (listed.get("Names") or ["/"])[0].lstrip("/"),
         "image": listed.get("Image"),
-        "image_id": listed.get("ImageID"),
         "state": listed.get("State"),
         "owner": "kubernetes" if kubernetes else "user",
     }
     if kubernetes:
         found["type"] = labels.get("io.kubernetes.docker.type")
         found["pod"] = {
-            key: labels.get("io.kubernetes.pod." + key) for key in ("namespace", "name", "uid")
+            "namespace": labels.get("io.kubernetes.pod.namespace"),
+            "name": labels.get("io.kubernetes.pod.name"),
+            "uid": labels.get("io.kubernetes.pod.uid"),
         }
     else:
         found["project"] = labels.get("com.docker.compose.project")
         found["swarm_service"] = labels.get("com.docker.swarm.service.name")
-        found["mounts"] = [
-            mount["Source"] for mount in listed.get("Mounts") or [] if mount.get("Source")
-        ]
         # Only these are few enough to look at one by one, and only of these it matters.
         try:
             state = api.get("/containers/%s/json" % listed["Id"])
         except DockerError:
             return found  # gone since it was listed
         found.update(
-            started_at=state["State"].get("StartedAt"),
-            pid=state["State"].get("Pid"),
-            restart_count=state.get("RestartCount"),
-            restart_policy=state.get("HostConfig", {}).get("RestartPolicy", {}).get("Name"),
+            {
+                "started_at": state["State"].get("StartedAt"),
+                "pid": state["State"].get("Pid"),
+                "restart_count": state.get("RestartCount"),
+            }
         )
     return found
+
+
+def docker_image(listed: Object) -> DockerImage:
+    """An image as docker's API lists it; one that lost its name is called <none>."""
+    return {
+        "id": listed["Id"],
+        "tags": [tag for tag in listed.get("RepoTags") or [] if "<none>" not in tag],
+        "digests": [digest for digest in listed.get("RepoDigests") or [] if "<none>" not in digest],
+        "size": listed.get("Size", 0),
+    }
 
 
 def layer_bytes(root: str, driver: str) -> t.Optional[int]:
@@ -102,11 +126,11 @@ def layer_bytes(root: str, driver: str) -> t.Optional[int]:
         return None
 
 
-def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
+def docker_facts(socket_path: str) -> DockerFacts:
     binary = find_program("dockerd", "docker")
     pid, words = commands.command_line("dockerd")
     flags = flag_values(words[1:])
-    found = {
+    found: DockerFacts = {
         "binary": binary,
         "active": False,
         "command_line": without_credentials(words),
@@ -122,7 +146,7 @@ def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
         "images": [],
         "stops_with": [],
         "error": None,
-    }  # type: t.Dict[str, t.Any]
+    }
     if not binary:
         found["error"] = "there is no dockerd on this node"
         return found
@@ -147,36 +171,30 @@ def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
         return found
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
         containers = list(pool.map(lambda entry: docker_container(api, entry), listed))
+    storage = adoption.storage(info)
     found.update(
-        adoption.storage(info),
-        active=True,
-        version=info.get("ServerVersion"),
-        cgroup_driver=info.get("CgroupDriver"),
-        live_restore=info.get("LiveRestoreEnabled"),
-        containerd_address=flags.get("containerd"),
-        logging_driver=info.get("LoggingDriver"),
-        default_runtime=info.get("DefaultRuntime"),
-        runtimes=sorted(info.get("Runtimes") or {}),
-        swarm=(info.get("Swarm") or {}).get("LocalNodeState"),
-        containers=containers,
-        images=[
-            {
-                "id": image["Id"],
-                "tags": [tag for tag in image.get("RepoTags") or [] if tag != "<none>:<none>"],
-                "digests": [
-                    digest
-                    for digest in image.get("RepoDigests") or []
-                    if not digest.startswith("<none>")
-                ],
-                "size": image.get("Size", 0),
-            }
-            for image in images
-        ],
+        {
+            "root_dir": storage["root_dir"],
+            "storage_driver": storage["storage_driver"],
+            "driver_status": storage["driver_status"],
+            "userns_remap": storage["userns_remap"],
+            "rootless": storage["rootless"],
+            "layer_bytes": layer_bytes(info["DockerRootDir"], info["Driver"]),
+            "active": True,
+            "version": info.get("ServerVersion"),
+            "cgroup_driver": info.get("CgroupDriver"),
+            "live_restore": info.get("LiveRestoreEnabled"),
+            "default_runtime": info.get("DefaultRuntime"),
+            "runtimes": sorted(info.get("Runtimes") or {}),
+            "swarm": (info.get("Swarm") or {}).get("LocalNodeState"),
+            "containers": containers,
+            "images": [docker_image(image) for image in images],
+        }
     )
     return found
 
 
-def docker_users_facts(socket_path: str) -> t.Dict[str, t.Any]:
+def docker_users_facts(socket_path: str) -> DockerUsersFacts:
     names = {socket_path, os.path.realpath(socket_path), "/run/docker.sock", "/var/run/docker.sock"}
     return {
         "processes": clients.connected_processes(sorted(names)),

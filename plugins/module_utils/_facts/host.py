@@ -9,13 +9,17 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._host import files
 
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        OsFacts,
+    )
 
-def os_facts() -> t.Dict[str, t.Any]:
+
+def os_facts() -> OsFacts:
     release = {}
     for line in (files.read_text("/etc/os-release") or "").splitlines():
         key, separator, value = line.partition("=")
@@ -23,11 +27,9 @@ def os_facts() -> t.Dict[str, t.Any]:
             release[key] = value.strip('"')
     return {
         "id": release.get("ID"),
-        "version_id": release.get("VERSION_ID"),
         "pretty_name": release.get("PRETTY_NAME"),
         "kernel": platform.release(),
         "architecture": platform.machine(),
-        "python": ".".join(str(part) for part in sys.version_info[:3]),
         "cgroup_version": 2 if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else 1,
         "systemd": os.path.isdir("/run/systemd/system"),
     }

@@ -24,12 +24,30 @@ from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes imp
     versions,
 )
 
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        FlagsFile,
+        KubeletFacts,
+        KubernetesFacts,
+        Login,
+        Runtime,
+        UnitDependency,
+    )
+
 KUBELET_ROOT = "/var/lib/kubelet"
 #: Where people log in to registries by hand; the kubelet's own places come besides.
 LOGIN_FILES = ("/root/.docker/config.json", "/root/.dockercfg", "/home/*/.docker/config.json")
 
 
-def flags_file(path: str, variable: str) -> t.Dict[str, t.Any]:
+#: What in an endpoint tells the runtime, in this order.
+RUNTIMES: t.Tuple[t.Tuple[str, Runtime], ...] = (
+    ("cri-dockerd", "cri-dockerd"),
+    ("containerd", "containerd"),
+    ("crio", "cri-o"),
+)
+
+
+def flags_file(path: str, variable: str) -> FlagsFile:
     text, why = files.read(path)
     words, error = kubelet_flags.read_env(text or "", variable)
     return {
@@ -43,7 +61,7 @@ def flags_file(path: str, variable: str) -> t.Dict[str, t.Any]:
 
 def kubelet_runtime(
     flags: t.Dict[str, str], config_text: str, version: t.Optional[str]
-) -> t.Tuple[t.Optional[str], t.Optional[str]]:
+) -> t.Tuple[t.Optional[str], t.Optional[Runtime]]:
     """The CRI endpoint the kubelet uses (None for dockershim) and the runtime's name."""
     endpoint = flags.get("container-runtime-endpoint")
     in_file = re.search(
@@ -51,28 +69,25 @@ def kubelet_runtime(
     )
     if not endpoint and in_file:
         endpoint = in_file.group(1)
-    minor = re.search(r"v1\.(\d+)", version or "")
-    if flags.get("container-runtime", "docker") == "docker" and minor and int(minor.group(1)) < 24:
+    parsed = versions.parse_version(version)
+    by_default = flags.get("container-runtime", "docker") == "docker"
+    if by_default and parsed and versions.has_dockershim(parsed):
         return None, "dockershim"
     if not endpoint:
         return None, "unknown"
-    for name, marker in (
-        ("cri-dockerd", "cri-dockerd"),
-        ("containerd", "containerd"),
-        ("cri-o", "crio"),
-    ):
+    for marker, name in RUNTIMES:
         if marker in endpoint:
             return endpoint, name
     return endpoint, "unknown"
 
 
-def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
+def kubelet_facts(config_path: str) -> KubeletFacts:
     binary = find_program("kubelet")
     pid, words = commands.command_line("kubelet")
     flags = flag_values(words[1:])
     written = [flags_file(*paths.KUBEADM_FLAGS)]
     written += [flags_file(*entry) for entry in paths.EXTRA_ARGS]
-    if not words:  # stopped, by a switch that broke off perhaps: what it will be started with
+    if not words:  # stopped, by a switch that was interrupted perhaps: what it will be started with
         for entry in written:
             flags.update(flag_values(entry["words"]))
     config_path = flags.get("config", config_path)
@@ -85,20 +100,17 @@ def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
     endpoint, runtime = (
         kubelet_runtime(flags, config_text or "", version) if words else (None, None)
     )
-    units = unit_facts("kubelet.service")
-    places = [(path, kubelet_flags.unit_flags(text)) for path, text in units["texts"].items()]
+    texts, needs_docker = unit_facts("kubelet.service")
+    places = [(path, kubelet_flags.unit_flags(text)) for path, text in texts.items()]
     places += [(entry["path"], list(flag_values(entry["words"]).items())) for entry in written]
     return {
         "binary": binary,
         "version": version,
         "pid": pid,
-        "enabled": commands.run(["systemctl", "is-enabled", "kubelet"], check=False).returncode
-        == 0,
         "command_line": words,
         "flags": flags,
         "flag_sources": kubelet_flags.sources(flags, places),
-        "unit_files": sorted(units["texts"]),
-        "needs_docker": units["needs_docker"],
+        "needs_docker": needs_docker,
         "home": environment(pid).get("HOME", "") if pid else "",
         "kubeadm_flags": written[0],
         "extra_args": [entry for entry in written[1:] if entry["exists"]],
@@ -107,42 +119,40 @@ def kubelet_facts(config_path: str) -> t.Dict[str, t.Any]:
         "config_error": config_error,
         "endpoint": endpoint,
         "runtime": runtime,
-        "heeds_pins": (versions.parse_version(version) or (0,)) >= versions.KUBELET_HEEDS_PINS_FROM,
+        "supports_image_pinning": versions.supports_image_pinning(
+            versions.parse_version(version) or (0,)
+        ),
     }
 
 
-def unit_facts(unit: str) -> t.Dict[str, t.Any]:
-    """A unit's files in the order systemd reads them, and how it depends on docker's units.
-
-    {"texts": {path: text}, "needs_docker": [{"file", "key", "value"}]}
-    """
+def unit_facts(unit: str) -> t.Tuple[t.Dict[str, str], t.List[UnitDependency]]:
+    """A unit's files, path to text, as systemd reads them, and how it depends on docker's units."""
     shown = commands.run(
         ["systemctl", "show", unit, "-p", "FragmentPath", "-p", "DropInPaths"], check=False
     )
-    paths = [path for line in shown.stdout.splitlines() for path in line.partition("=")[2].split()]
-    texts = {path: files.read_text(path) or "" for path in paths}
-    needs = [
+    names = [path for line in shown.stdout.splitlines() for path in line.partition("=")[2].split()]
+    texts = {path: files.read_text(path) or "" for path in names}
+    needs: t.List[UnitDependency] = [
         {"file": path, "key": match.group(1), "value": value}
         for path, text in texts.items()
         for match in re.finditer(r"(?m)^\s*(Requires|Requisite|BindsTo|PartOf)\s*=(.*)$", text)
         for value in match.group(2).split()
         if value in ("docker.service", "docker.socket")
     ]
-    return {"texts": texts, "needs_docker": needs}
+    return texts, needs
 
 
-def kubernetes_facts(kubelet: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
-    admin_conf = "/etc/kubernetes/admin.conf"
+def kubernetes_facts(kubelet: KubeletFacts) -> KubernetesFacts:
     return {
         # As the kubelet makes it (k8s.io/component-helpers/node/util, GetHostname).
         "node_name": (kubelet["flags"].get("hostname-override") or platform.node()).strip().lower(),
-        "control_plane": os.path.exists("/etc/kubernetes/manifests/kube-apiserver.yaml"),
+        "control_plane": os.path.exists(paths.MANIFESTS + "/kube-apiserver.yaml"),
         "kubectl": find_program("kubectl"),
-        "admin_conf": admin_conf if os.path.exists(admin_conf) else None,
+        "admin_conf": paths.ADMIN_CONF if os.path.exists(paths.ADMIN_CONF) else None,
     }
 
 
-def login_facts(kubelet: t.Dict[str, t.Any]) -> t.List[t.Dict[str, t.Any]]:
+def login_facts(kubelet: KubeletFacts) -> t.List[Login]:
     root = kubelet["flags"].get("root-dir", KUBELET_ROOT)
     try:
         directory = os.readlink("/proc/%s/cwd" % kubelet["pid"]) if kubelet["pid"] else "/"

@@ -71,9 +71,3 @@ def command_line(process_name: str) -> t.Tuple[t.Optional[int], t.List[str]]:
 
 def unit_active(unit: str) -> bool:
     return run(["systemctl", "is-active", "--quiet", unit], check=False).returncode == 0
-
-
-def journal_tail(unit: str, lines: int = 15) -> str:
-    """The end of a unit's journal, for an error message."""
-    done = run(["journalctl", "-u", unit, "-n", str(lines), "--no-pager", "-o", "cat"], check=False)
-    return done.stdout.strip() or "(the journal of %s is empty)" % unit

@@ -12,6 +12,11 @@ import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._host import files
 
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        Disk,
+    )
+
 
 def file_system(path: str) -> str:
     """The type of the file system that PATH is on, "" where the mount table does not say."""
@@ -26,7 +31,7 @@ def file_system(path: str) -> str:
     return kind
 
 
-def disk_facts(path: str) -> t.Dict[str, t.Any]:
+def disk_facts(path: str) -> Disk:
     """Where PATH is or will be: its nearest directory that exists now."""
     existing = path
     while not os.path.isdir(existing):
@@ -36,7 +41,6 @@ def disk_facts(path: str) -> t.Dict[str, t.Any]:
         "path": path,
         "device": os.stat(existing).st_dev,
         "free_bytes": status.f_bavail * status.f_frsize,
-        "total_bytes": status.f_blocks * status.f_frsize,
         "free_inodes": status.f_favail,
         "total_inodes": status.f_files,
         "file_system": file_system(os.path.realpath(existing)),

@@ -17,15 +17,17 @@ import os
 import subprocess
 import typing as t
 
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
+
 #: dockershim's cache (kubelet --cni-cache-dir) and containerd's (go-cni's default).
 CACHE_DIRS = ("/var/lib/cni/cache/results", "/var/lib/cni/results")
 HOST_LOCAL_DIR = "/var/lib/cni/networks"
 
 
-def attachments(containers: t.Container[str]) -> t.List[t.Dict[str, t.Any]]:
+def attachments(host: Host, containers: t.Container[str]) -> t.List[t.Dict[str, t.Any]]:
     """The cached attachments of these sandboxes, each with the "path" of its cache file."""
     found = []
-    for directory in CACHE_DIRS:
+    for directory in map(host.path, CACHE_DIRS):
         for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
             path = os.path.join(directory, name)
             try:
@@ -113,15 +115,16 @@ def release(attachment: t.Dict[str, t.Any], netns: str, bin_dirs: t.Sequence[str
     return complaints
 
 
-def release_leftovers(containers: t.Container[str]) -> t.List[str]:
+def release_leftovers(host: Host, containers: t.Container[str]) -> t.List[str]:
     """Remove host-local's reservations of these sandboxes, where DEL did not; returns addresses.
 
     A reservation is a file named after the address, its first line the container's ID
     (plugins/ipam/host-local/backend/disk).
     """
     released = []
-    for network in os.listdir(HOST_LOCAL_DIR) if os.path.isdir(HOST_LOCAL_DIR) else []:
-        directory = os.path.join(HOST_LOCAL_DIR, network)
+    networks = host.path(HOST_LOCAL_DIR)
+    for network in os.listdir(networks) if os.path.isdir(networks) else []:
+        directory = os.path.join(networks, network)
         for address in os.listdir(directory) if os.path.isdir(directory) else []:
             path = os.path.join(directory, address)
             try:

@@ -57,11 +57,11 @@ def without(words: t.Sequence[str], names: t.Container[str]) -> t.List[str]:
 
 
 def to_containerd(
-    words: t.Sequence[str], kubelet_minor: int, endpoint: str = CONTAINERD_ENDPOINT
+    words: t.Sequence[str], kubelet: versions.Version, endpoint: str = CONTAINERD_ENDPOINT
 ) -> t.List[str]:
     """kubeadm's flags for containerd."""
     kept = without(words, DOCKERSHIM_FLAGS | RUNTIME_FLAGS)
-    needed = versions.kubeadm((1, kubelet_minor))["container_runtime_flag"]
+    needed = versions.needs_runtime_flag(kubelet)
     runtime = ["--container-runtime=remote"] if needed else []
     return runtime + ["--container-runtime-endpoint=" + endpoint] + kept
 

@@ -11,9 +11,17 @@ import typing as t
 Object = t.Dict[str, t.Any]
 
 
-def _ready(pod: Object) -> bool:
-    conditions = pod.get("status", {}).get("conditions") or []
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+def ready_condition(entry: Object) -> t.Optional[Object]:
+    """The condition Ready of a pod or a node, None where its status has none."""
+    for condition in (entry.get("status") or {}).get("conditions") or []:
+        if condition.get("type") == "Ready":
+            return t.cast(Object, condition)
+    return None
+
+
+def is_ready(entry: Object) -> bool:
+    """Whether a pod or a node is Ready, as the API has it."""
+    return (ready_condition(entry) or {}).get("status") == "True"
 
 
 def pod_name(pod: Object) -> str:
@@ -48,7 +56,7 @@ def pods_not_ready(
         containers = status.get("containerStatuses") or []
         ids = [entry.get("containerID") or "" for entry in containers]
         fresh = all(found.startswith(runtime) and found not in stopped for found in ids)
-        if ended or pod["metadata"].get("deletionTimestamp") or (_ready(pod) and fresh):
+        if ended or pod["metadata"].get("deletionTimestamp") or (is_ready(pod) and fresh):
             continue
         states = [container.get("state") or {} for container in containers]
         reasons = [

@@ -18,7 +18,8 @@ import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import DockerAPI
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import cni
 
 #: What kubeadm sets up. All of it can be killed at any moment (etcd writes ahead), and while it
@@ -63,6 +64,7 @@ def grace_of(labels: t.Dict[str, str], longest: int) -> int:
 
 
 def _release(
+    host: Host,
     sandboxes: t.Container[str],
     netns_of: t.Callable[[t.Dict[str, t.Any]], str],
     bin_dirs: t.Sequence[str],
@@ -70,27 +72,26 @@ def _release(
     def one(attachment: t.Dict[str, t.Any]) -> t.List[str]:
         return cni.release(attachment, netns_of(attachment), bin_dirs)
 
-    found = cni.attachments(sandboxes)
+    found = cni.attachments(host, sandboxes)
     complaints: t.List[str] = sum(in_parallel(one, found), [])
-    cni.release_leftovers(sandboxes)
+    cni.release_leftovers(host, sandboxes)
     for attachment in found:
         for path in cni.network_namespaces(attachment):
-            _remove_network_namespace(path)
+            _remove_network_namespace(host, path)
     return complaints
 
 
 class DockerPods:
     """Kubernetes' containers in docker: those with a label io.kubernetes.docker.type."""
 
-    def __init__(self, socket_path: str, bin_dirs: t.Sequence[str]) -> None:
-        self.api = DockerAPI(socket_path)
-        self.bin_dirs = bin_dirs
+    def __init__(self, host: Host, api: DockerAPI, bin_dirs: t.Sequence[str]) -> None:
+        self.host, self.api, self.bin_dirs = host, api, bin_dirs
 
     def _running(self, kind: str) -> t.List[t.Dict[str, t.Any]]:
         wanted = json.dumps({"label": ["io.kubernetes.docker.type=" + kind]})
         return list(self.api.get("/containers/json", {"filters": wanted}))
 
-    def _sandboxes(self) -> t.Dict[str, str]:
+    def sandboxes(self) -> t.Dict[str, str]:
         """All sandboxes, also stopped ones, by ID, with the network namespace of running ones."""
         wanted = json.dumps({"label": ["io.kubernetes.docker.type=podsandbox"]})
         listed = self.api.get("/containers/json", {"filters": wanted, "all": 1})
@@ -122,7 +123,7 @@ class DockerPods:
         Returns complaints that do not matter to the switch.
         """
         listed = self.containers()
-        kept = [e for e in listed if is_cluster_service(e["Labels"]) and _name(e) in keep]
+        kept = [e for e in listed if is_cluster_service(e["Labels"]) and container_name(e) in keep]
         kept_sandboxes = {entry["Labels"].get("io.kubernetes.sandbox.id") for entry in kept}
         going = [entry for entry in listed if entry not in kept]
         say("stopping %d containers on docker" % len(going))
@@ -130,9 +131,9 @@ class DockerPods:
             lambda entry: self.api.stop(entry["Id"], grace_of(entry["Labels"], longest_grace)),
             going,
         )
-        sandboxes = self._sandboxes()
+        sandboxes = self.sandboxes()
         complaints = _release(
-            sandboxes, lambda found: sandboxes[found["containerId"]], self.bin_dirs
+            self.host, sandboxes, lambda found: sandboxes[found["containerId"]], self.bin_dirs
         )
         in_parallel(
             lambda entry: self.api.stop(entry["Id"], 0),
@@ -141,28 +142,36 @@ class DockerPods:
         return complaints
 
 
-def _name(entry: t.Dict[str, t.Any]) -> t.Optional[str]:
-    return entry["Labels"].get("io.kubernetes.container.name")
+def container_name(entry: t.Dict[str, t.Any]) -> t.Optional[str]:
+    """A container's name in its pod; entry as docker's API lists containers."""
+    return t.cast("t.Optional[str]", entry["Labels"].get("io.kubernetes.container.name"))
 
 
 class ContainerdPods:
     """Everything in containerd's namespace k8s.io, with or without a containerd that answers."""
 
-    def __init__(self, bin_dirs: t.Sequence[str]) -> None:
-        self.bin_dirs = bin_dirs
+    def __init__(self, host: Host, bin_dirs: t.Sequence[str]) -> None:
+        self.host, self.bin_dirs = host, bin_dirs
+
+    def _ctr(self, *words: str, check: bool = True) -> str:
+        return self.host.run(("ctr", "-n", client.NAMESPACE) + words, check=check).stdout
+
+    def running(self) -> int:
+        """How many containers and sandboxes run."""
+        return self._ctr("tasks", "list").count("RUNNING")
 
     def _containers(self) -> t.Dict[str, t.Dict[str, t.Any]]:
         """ID to {"pid", "labels"} of all containers."""
         pids = {}
-        for line in client.ctr("tasks", "list").splitlines()[1:]:
+        for line in self._ctr("tasks", "list").splitlines()[1:]:
             words = line.split()
             if len(words) >= 2 and words[1].isdigit():
                 pids[words[0]] = int(words[1])
-        ids = client.ctr("containers", "list", "-q").split()
+        ids = self._ctr("containers", "list", "-q").split()
 
         def labels(identity: str) -> t.Dict[str, str]:
             try:
-                info = json.loads(client.ctr("containers", "info", identity))
+                info = json.loads(self._ctr("containers", "info", identity))
             except (commands.NodeError, ValueError):
                 return {}  # gone since it was listed
             return dict(info.get("Labels") or {})
@@ -174,7 +183,7 @@ class ContainerdPods:
 
     def stop(self, longest_grace: int, say: Say) -> t.List[str]:
         """Stop and remove them all; returns complaints that do not matter to the switch."""
-        if commands.run(["ctr", "version"], timeout=10, check=False).returncode:
+        if self.host.run(["ctr", "version"], timeout=10, check=False).returncode:
             say("containerd does not answer: killing what its shims run")
             return self._kill_shims()
         try:
@@ -198,25 +207,29 @@ class ContainerdPods:
         in_parallel(
             lambda entry: _terminate([entry], grace_of(entry["labels"], longest_grace)), running
         )
-        complaints = _release(sandboxes, _first_netns, self.bin_dirs)
+        complaints = _release(self.host, sandboxes, _first_netns, self.bin_dirs)
         _terminate([containers[identity] for identity in sandboxes], 0)
-        in_parallel(_remove, containers)
+        in_parallel(self._remove, containers)
         return complaints
+
+    def _remove(self, identity: str) -> None:
+        self._ctr("tasks", "delete", "--force", identity, check=False)
+        self._ctr("containers", "delete", identity, check=False)
 
     def _kill_shims(self) -> t.List[str]:
         # A shim's children are the containers' first processes; the shim reaps them and, with
         # its containerd gone, is of no more use itself.
         sandboxes = set()
-        for entry in os.listdir("/proc"):
-            words = (files.read_text("/proc/%s/cmdline" % entry) or "").split("\0")
+        for entry in os.listdir(self.host.path("/proc")):
+            words = (self.host.read_text("/proc/%s/cmdline" % entry) or "").split("\0")
             if "containerd-shim" not in words[0] or client.NAMESPACE not in words:
                 continue
             if "-id" in words:
                 sandboxes.add(words[words.index("-id") + 1])
-            children = files.read_text("/proc/%s/task/%s/children" % (entry, entry)) or ""
+            children = self.host.read_text("/proc/%s/task/%s/children" % (entry, entry)) or ""
             for pid in children.split() + [entry]:
                 _kill(int(pid), signal.SIGKILL)
-        return _release(sandboxes, _first_netns, self.bin_dirs)
+        return _release(self.host, sandboxes, _first_netns, self.bin_dirs)
 
 
 def _first_netns(attachment: t.Dict[str, t.Any]) -> str:
@@ -224,10 +237,10 @@ def _first_netns(attachment: t.Dict[str, t.Any]) -> str:
     return found[0] if found and os.path.exists(found[0]) else ""
 
 
-def _remove_network_namespace(path: str) -> None:
+def _remove_network_namespace(host: Host, path: str) -> None:
     """Unmount and remove a named network namespace that containerd made."""
     if path.startswith(("/var/run/netns/cni-", "/run/netns/cni-")) and os.path.exists(path):
-        commands.run(["umount", "--lazy", path], check=False)
+        host.run(["umount", "--lazy", path], check=False)
         try:
             os.unlink(path)
         except OSError:
@@ -261,10 +274,3 @@ def _terminate(entries: t.Sequence[t.Dict[str, t.Any]], grace: float) -> None:
         time.sleep(0.05)
     for pid in pending:
         _kill(pid, signal.SIGKILL)
-
-
-def _remove(identity: str) -> None:
-    commands.run(
-        ["ctr", "-n", client.NAMESPACE, "tasks", "delete", "--force", identity], check=False
-    )
-    commands.run(["ctr", "-n", client.NAMESPACE, "containers", "delete", identity], check=False)

@@ -10,7 +10,7 @@ kubelet finds its API when it starts, and the API is away only while these two c
 
 Two things have to be hidden from the new kubelet for that time: the manifests of the two (it
 would start them a second time), and their processes (it kills what it finds in the cgroups of
-pods that it does not know). Neither leaves anything behind: the manifests are covered by a bind
+pods that it does not know). Neither leaves anything behind: the manifests are masked by a bind
 mount, which goes with a reboot, and the cgroup goes with the processes.
 """
 
@@ -20,79 +20,84 @@ import os
 import shutil
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
+from ansible_collections.homelab.containerd.plugins.module_utils._host import paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import pods
 
-MANIFESTS = "/etc/kubernetes/manifests"
-COVER = "/run/homelab-containerd/manifests"
+#: What the manifests' directory is masked with.
+MASK = paths.RUN_DIR + "/manifests"
 CGROUPS = "/sys/fs/cgroup"
 CGROUP = "homelab-containerd-last"
 KEPT = ("etcd", "kube-apiserver")
 
 
-def covered() -> bool:
-    """Whether the manifests are covered (also by a run that broke off)."""
-    target = os.path.realpath(MANIFESTS)
-    rows = [line.split() for line in (files.read_text("/proc/self/mountinfo") or "").splitlines()]
+def manifests_masked(host: Host) -> bool:
+    """Whether the manifests are masked (also by a run that was interrupted)."""
+    # The mount table has no symbolic links, and no root of ours.
+    target = os.path.realpath(host.path(paths.MANIFESTS))
+    target = target[len(os.path.realpath(host.root)) :] if host.root else target
+    rows = [line.split() for line in (host.read_text("/proc/self/mountinfo") or "").splitlines()]
     # proc(5): the fourth field is the root within the file system, the fifth where it is mounted.
-    ours = COVER.replace("/run", "", 1)
+    ours = MASK.replace("/run", "", 1)
     return any(row[4] == target and row[3].endswith(ours) for row in rows if row)
 
 
-def uncover() -> None:
-    while covered():
+def unmask_manifests(host: Host) -> None:
+    while manifests_masked(host):
         # Lazily, or somebody's shell in that directory keeps it.
-        commands.run(["umount", "--lazy", MANIFESTS])
+        host.run(["umount", "--lazy", paths.MANIFESTS])
 
 
-def cover() -> t.Dict[str, str]:
+def mask_manifests(host: Host) -> t.Dict[str, str]:
     """Show the kubelet all manifests but those of KEPT, which are returned: path to text."""
-    shutil.rmtree(COVER, ignore_errors=True)
-    os.makedirs(COVER, mode=0o700)
+    mask = host.path(MASK)
+    shutil.rmtree(mask, ignore_errors=True)
+    os.makedirs(mask, mode=0o700)
     hidden = {}
-    for name in os.listdir(MANIFESTS):
-        path = os.path.join(MANIFESTS, name)
+    for name in os.listdir(host.path(paths.MANIFESTS)):
+        path = os.path.join(paths.MANIFESTS, name)
         if name in [service + ".yaml" for service in KEPT]:
-            hidden[path] = files.read_text(path) or ""
-        elif os.path.isfile(path):
-            shutil.copy2(path, COVER)
-    commands.run(["mount", "--bind", COVER, MANIFESTS])
+            hidden[path] = host.read_text(path) or ""
+        elif os.path.isfile(host.path(path)):
+            shutil.copy2(host.path(path), mask)
+    host.run(["mount", "--bind", MASK, paths.MANIFESTS])
     return hidden
 
 
-def show(hidden: t.Dict[str, str]) -> None:
-    """Put them into the covering directory: the kubelet sees them and starts them at once."""
+def restore_manifests(host: Host, hidden: t.Dict[str, str]) -> None:
+    """Put them into the masking directory: the kubelet sees them and starts them at once."""
     for path, text in hidden.items():
         # In one step, so that the kubelet never reads half of one.
-        files.write_text(path, text, mode=0o600)
+        host.write_text(path, text, mode=0o600)
 
 
-def shelter(pid: int) -> None:
+def move_out_of_kubepods(host: Host, pid: int) -> None:
     """Move a process out of the kubelet's cgroups, in every hierarchy (cgroups(7)).
 
     Raises OSError where a hierarchy does not let it go; what moved by then does no harm.
     """
-    for line in (files.read_text("/proc/%d/cgroup" % pid) or "").splitlines():
+    for line in (host.read_text("/proc/%d/cgroup" % pid) or "").splitlines():
         _number, controllers, path = line.split(":", 2)
         if "kubepods" not in path:
             continue
         root = os.path.join(CGROUPS, controllers.replace("name=", ""))
-        if not controllers and os.path.isdir(os.path.join(CGROUPS, "unified")):
+        if not controllers and host.exists(os.path.join(CGROUPS, "unified")):
             root = os.path.join(CGROUPS, "unified")
-        group = os.path.join(root, CGROUP)
+        group = host.path(os.path.join(root, CGROUP))
         os.makedirs(group, exist_ok=True)
         if "cpuset" in controllers.split(","):
             # A new cpuset is empty and takes nobody in.
             for key in ("cpuset.cpus", "cpuset.mems"):
-                _write(os.path.join(group, key), files.read_text(os.path.join(root, key)) or "")
+                _write(os.path.join(group, key), host.read_text(os.path.join(root, key)) or "")
         _write(os.path.join(group, "cgroup.procs"), str(pid))
 
 
-def leave_shelter() -> None:
+def remove_cgroup(host: Host) -> None:
     """Remove the cgroups; they are empty once the processes have ended."""
-    for name in os.listdir(CGROUPS) + ["."]:
+    top = host.path(CGROUPS)
+    for name in os.listdir(top) + ["."]:
         try:
-            os.rmdir(os.path.join(CGROUPS, name, CGROUP))
+            os.rmdir(os.path.join(top, name, CGROUP))
         except OSError:
             continue  # there is none in this hierarchy
 
@@ -102,20 +107,17 @@ def _write(path: str, text: str) -> None:
         stream.write(text)
 
 
-def _name(container: t.Dict[str, t.Any]) -> str:
-    return str(container["Labels"].get("io.kubernetes.container.name"))
-
-
 def kept(containers: t.Sequence[t.Dict[str, t.Any]]) -> t.List[t.Dict[str, t.Any]]:
     """Those of KEPT, and not an owner's of that name: containers as docker's API lists them."""
-    return [e for e in containers if pods.is_cluster_service(e["Labels"]) and _name(e) in KEPT]
+    services = [entry for entry in containers if pods.is_cluster_service(entry["Labels"])]
+    return [entry for entry in services if pods.container_name(entry) in KEPT]
 
 
-def can_be_last(containers: t.Sequence[t.Dict[str, t.Any]]) -> bool:
+def can_be_last(host: Host, containers: t.Sequence[t.Dict[str, t.Any]]) -> bool:
     """Whether both run here as static pods: containers as docker's API lists the running ones."""
-    names = {_name(entry) for entry in kept(containers)}
-    files = [os.path.join(MANIFESTS, name + ".yaml") for name in KEPT]
-    return names.issuperset(KEPT) and all(os.path.isfile(path) for path in files)
+    names = {pods.container_name(entry) for entry in kept(containers)}
+    manifests = [os.path.join(paths.MANIFESTS, name + ".yaml") for name in KEPT]
+    return names.issuperset(KEPT) and all(os.path.isfile(host.path(path)) for path in manifests)
 
 
 def mirrors(listed: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:

@@ -17,7 +17,7 @@ Version = t.Tuple[int, ...]
 KUBELET_KNOWN = ((1, 18), (1, 37))
 CONTAINERD_KNOWN = ((1, 4), (2, 4))
 #: dockershim left the kubelet in 1.24 (kubernetes/kubernetes#97252, CHANGELOG-1.24).
-DOCKERSHIM_LAST = (1, 23)
+DOCKERSHIM_UNTIL = (1, 23)
 #: The kubelet speaks CRI v1 from 1.23 (with v1alpha2 as a fall-back) and only v1 from 1.26
 #: (kubernetes/kubernetes#110618).
 KUBELET_CRI_V1_FROM = (1, 23)
@@ -34,14 +34,6 @@ KUBELET_REFUSES_CGROUP_V1_FROM = (1, 35)
 #: --container-runtime=remote is needed up to 1.23, deprecated in 1.24 and gone in 1.27
 #: (CHANGELOG-1.27, "Removed the --container-runtime command line argument").
 CONTAINER_RUNTIME_FLAG_UNTIL = (1, 23)
-#: The endpoint may be in the kubelet's configuration file from 1.27 on (kubernetes#112136).
-ENDPOINT_IN_CONFIG_FROM = (1, 27)
-#: kubeadm keeps the endpoint in /var/lib/kubelet/instance-config.yaml and not in the flags and
-#: the node's annotation from 1.34 on (NodeLocalCRISocket, on by default; alpha in 1.32).
-INSTANCE_CONFIG_FROM = (1, 34)
-#: --pod-infra-container-image is gone in 1.35 (kubernetes/kubernetes#133779); kubeadm upgrade
-#: takes it out of kubeadm-flags.env alone (kubernetes-sigs/image-builder#1866).
-PAUSE_FLAG_UNTIL = (1, 34)
 #: kubeadm's ConfigMap is called kubelet-config-X.YY up to 1.23 (CHANGELOG-1.24,
 #: "UnversionedKubeletConfigMap").
 VERSIONED_CONFIGMAP_UNTIL = (1, 23)
@@ -62,7 +54,7 @@ CONTAINERD_MINIMUM = {
 
 #: The kubelet leaves pinned images from 1.29 on (kubernetes/kubernetes#119986; also the last
 #: patch releases of 1.25 to 1.28, which are not told apart here). No kubelet with dockershim does.
-KUBELET_HEEDS_PINS_FROM = (1, 29)
+KUBELET_SUPPORTS_IMAGE_PINNING_FROM = (1, 29)
 
 
 def parse_version(text: t.Optional[str]) -> t.Optional[Version]:
@@ -135,24 +127,25 @@ def cgroup_problem(
     return None
 
 
-def kubeadm(kubelet: Version) -> t.Dict[str, t.Any]:
-    """Where kubeadm of this version keeps what the kubelet is told about its runtime.
+def has_dockershim(kubelet: Version) -> bool:
+    return kubelet[:2] <= DOCKERSHIM_UNTIL
 
-    {"container_runtime_flag": needed, "endpoint": "flags" | "instance-config", "annotation":
-    whether the node's cri-socket annotation is read, "pause_flag": whether the kubelet knows it,
-    "endpoint_in_config": whether its configuration file may name it, "configmap"}
-    """
-    k = kubelet[:2]
-    instance = k >= INSTANCE_CONFIG_FROM
-    versioned = k <= VERSIONED_CONFIGMAP_UNTIL
-    return {
-        "container_runtime_flag": k <= CONTAINER_RUNTIME_FLAG_UNTIL,
-        "endpoint": "instance-config" if instance else "flags",
-        "endpoint_in_config": k >= ENDPOINT_IN_CONFIG_FROM,
-        "annotation": not instance,
-        "pause_flag": k <= PAUSE_FLAG_UNTIL,
-        "configmap": "kubelet-config-%d.%d" % k if versioned else "kubelet-config",
-    }
+
+def supports_image_pinning(kubelet: Version) -> bool:
+    """Whether its garbage collection leaves pinned images."""
+    return kubelet[:2] >= KUBELET_SUPPORTS_IMAGE_PINNING_FROM
+
+
+def needs_runtime_flag(kubelet: Version) -> bool:
+    """Whether it needs --container-runtime=remote besides the endpoint."""
+    return kubelet[:2] <= CONTAINER_RUNTIME_FLAG_UNTIL
+
+
+def kubelet_configmap(kubelet: Version) -> str:
+    """The name of kubeadm's ConfigMap with the kubelet's configuration."""
+    if kubelet[:2] <= VERSIONED_CONFIGMAP_UNTIL:
+        return "kubelet-config-%d.%d" % kubelet[:2]
+    return "kubelet-config"
 
 
 def cni_problem(

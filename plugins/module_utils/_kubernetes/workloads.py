@@ -17,9 +17,19 @@ import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._docker import clients
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import pod_status
+
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        ClusterFacts,
+        ClusterNode,
+        DisruptionBudget,
+        PodPlace,
+        SocketUser,
+    )
 
 
-def cluster_info(kubeconfig: str, timeout: int) -> t.Dict[str, t.Any]:
+def cluster_info(kubeconfig: str, timeout: int) -> ClusterFacts:
     try:
         # kubectl keeps what the API offers below its home: a look leaves nothing behind.
         with tempfile.TemporaryDirectory() as home:
@@ -30,8 +40,8 @@ def cluster_info(kubeconfig: str, timeout: int) -> t.Dict[str, t.Any]:
         if not isinstance(answer, dict):
             raise ValueError("kubectl printed no object")
     except (commands.NodeError, ValueError) as exc:
-        return dict(look({}), error=str(exc))
-    return dict(look(answer), error=None)
+        return look({}, error=str(exc))
+    return look(answer)
 
 
 Object = t.Dict[str, t.Any]
@@ -119,7 +129,7 @@ def host_paths(spec: Object) -> t.Dict[str, str]:
     return found
 
 
-def reaches(path: str, wanted: t.Iterable[str]) -> t.Optional[str]:
+def reaches(path: str, wanted: t.Iterable[str]) -> t.Optional[t.Literal["direct", "parent"]]:
     """ "direct" where PATH is one of the wanted ones, "parent" where it contains one, or None."""
     for name in wanted:
         if path == name:
@@ -171,21 +181,18 @@ def _selects(selector: Object, labels: t.Dict[str, str]) -> bool:
     return True
 
 
-def _node(entry: Object) -> Object:
-    status, annotations = entry.get("status") or {}, entry["metadata"].get("annotations") or {}
-    info = status.get("nodeInfo") or {}
-    conditions = {c.get("type"): c.get("status") for c in status.get("conditions") or []}
+def _node(entry: Object) -> ClusterNode:
+    info = (entry.get("status") or {}).get("nodeInfo") or {}
     prefix = "node-role.kubernetes.io/"
     labels = entry["metadata"].get("labels") or {}
     return {
         "name": entry["metadata"]["name"],
         "roles": sorted(label[len(prefix) :] for label in labels if label.startswith(prefix)),
-        "ready": conditions.get("Ready") == "True",
+        "ready": pod_status.is_ready(entry),
         "unschedulable": bool((entry.get("spec") or {}).get("unschedulable")),
         "tainted": bool((entry.get("spec") or {}).get("taints")),
         "runtime": info.get("containerRuntimeVersion") or "",
         "kubelet": info.get("kubeletVersion") or "",
-        "cri_socket": annotations.get("kubeadm.alpha.kubernetes.io/cri-socket"),
     }
 
 
@@ -214,8 +221,8 @@ def _workloads(objects: t.Sequence[Object]) -> t.List[t.Tuple[Object, Object, t.
     return [(top, t.cast(Object, pod_spec(top)), pods.get(key, [])) for key, top in roots.items()]
 
 
-def _users(workloads: t.Sequence[t.Tuple[Object, Object, t.List[Object]]]) -> t.List[Object]:
-    found = []
+def _users(workloads: t.Sequence[t.Tuple[Object, Object, t.List[Object]]]) -> t.List[SocketUser]:
+    found: t.List[SocketUser] = []
     for entry, spec, pods in workloads:
         if entry.get("kind") == "Pod" and ended(entry):
             continue
@@ -236,7 +243,7 @@ def _users(workloads: t.Sequence[t.Tuple[Object, Object, t.List[Object]]]) -> t.
                     "name": entry["metadata"]["name"],
                     "nodes": sorted({str((p.get("spec") or {}).get("nodeName")) for p in pods}),
                     "path": path,
-                    "via": "data" if inside else via,
+                    "via": via if via and not inside else "data",
                     "purpose": what,
                     "why": why,
                     "active": bool(pods),
@@ -245,8 +252,8 @@ def _users(workloads: t.Sequence[t.Tuple[Object, Object, t.List[Object]]]) -> t.
     return found
 
 
-def _budgets(objects: t.Sequence[Object], pods: t.Sequence[Object]) -> t.List[Object]:
-    found = []
+def _budgets(objects: t.Sequence[Object], pods: t.Sequence[Object]) -> t.List[DisruptionBudget]:
+    found: t.List[DisruptionBudget] = []
     for entry in objects:
         if entry.get("kind") != "PodDisruptionBudget":
             continue
@@ -275,7 +282,7 @@ def _budgets(objects: t.Sequence[Object], pods: t.Sequence[Object]) -> t.List[Ob
     return found
 
 
-def _place(pod: Object) -> Object:
+def _place(pod: Object) -> PodPlace:
     return {
         "namespace": pod["metadata"].get("namespace") or "default",
         "name": pod["metadata"]["name"],
@@ -283,11 +290,10 @@ def _place(pod: Object) -> Object:
     }
 
 
-def look(answer: Object) -> Object:
+def look(answer: Object, error: t.Optional[str] = None) -> ClusterFacts:
     """kubectl get KINDS --all-namespaces -o json, reduced to what decisions need.
 
-    {"nodes", "pods": number, "users": of docker's socket and data, "budgets", "bare_pods":
-    without a controller, "local_storage": pods with an emptyDir, "etcd": {"members", "ready"}}
+    error: why there is no answer.
     """
     objects = list(items(answer))
     pods = [entry for entry in objects if entry.get("kind") == "Pod"]
@@ -298,12 +304,8 @@ def look(answer: Object) -> Object:
         if pod["metadata"].get("namespace") == "kube-system"
         and (pod["metadata"].get("labels") or {}).get("component") == "etcd"
     ]
-    ready = [
-        pod
-        for pod in etcd
-        if all(s.get("ready") for s in (pod.get("status") or {}).get("containerStatuses") or [{}])
-    ]
     return {
+        "error": error,
         "nodes": [_node(entry) for entry in objects if entry.get("kind") == "Node"],
         "pods": len(live),
         "users": _users(_workloads(objects)),
@@ -319,5 +321,5 @@ def look(answer: Object) -> Object:
                 for volume in (pod.get("spec") or {}).get("volumes") or []
             )
         ],
-        "etcd": {"members": len(etcd), "ready": len(ready)},
+        "etcd": {"members": len(etcd), "ready": sum(map(pod_status.is_ready, etcd))},
     }

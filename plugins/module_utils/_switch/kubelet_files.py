@@ -6,35 +6,40 @@
 
 from __future__ import annotations
 
-import re
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, host, paths
 from ansible_collections.homelab.containerd.plugins.module_utils._host.flags import flag_values
-from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import kubelet_flags
-from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal import (
-    Files,
-    Journal,
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import (
+    kubelet_flags,
+    versions,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal import Journal
+
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        Direction,
+        Files,
+    )
 
 #: Flags for the kubelet's first start, gone from the file as soon as the kubelet has read them.
 #: Its first status often says "PLEG is not healthy: pleg has yet to be successful", and
 #: the next one comes after nodeStatusUpdateFrequency, 10 s by default. And up to 1.26 it asks the
 #: API 5 times a second at most (50 since 1.27), too little to start all pods of a node at once.
-FIRST_START = (
+STARTUP_FLAGS = (
     "--node-status-update-frequency=1s",
     "--kube-api-qps=50",
     "--kube-api-burst=100",
 )
 
 
-def flag_files() -> Files:
+def flag_files(node: host.Host) -> Files:
     return {
-        path: files.read_text(path) for path, _variable in (paths.KUBEADM_FLAGS,) + paths.EXTRA_ARGS
+        path: node.read_text(path) for path, _variable in (paths.KUBEADM_FLAGS,) + paths.EXTRA_ARGS
     }
 
 
-def edited(files: Files, to: str, kubelet_minor: int) -> Files:
+def kubelet_files_for(to: Direction, files: Files, kubelet: versions.Version) -> Files:
     """The flag files for the runtime TO; a file that does not exist stays so."""
     result = dict(files)
     for path, variable in (paths.KUBEADM_FLAGS,) + paths.EXTRA_ARGS:
@@ -44,10 +49,11 @@ def edited(files: Files, to: str, kubelet_minor: int) -> Files:
         words, error = kubelet_flags.read_env(text, variable)
         if error:
             raise commands.NodeError("%s: %s. Repair the quoting in the file." % (path, error))
-        if tuple(words[-len(FIRST_START) :]) == FIRST_START:
-            # A start that broke off has left them.
-            words = words[: -len(FIRST_START)]
-        # On the way back only what containerd's way put there goes: dockershim may need the rest.
+        if tuple(words[-len(STARTUP_FLAGS) :]) == STARTUP_FLAGS:
+            # A start that was interrupted has left them.
+            words = words[: -len(STARTUP_FLAGS)]
+        # On the way back only what the switch to containerd added goes: dockershim may need the
+        # rest.
         remote = kubelet_flags.RUNTIME_FLAGS & set(flag_values(words))
         if to == "docker" and not remote:
             new = words
@@ -57,7 +63,7 @@ def edited(files: Files, to: str, kubelet_minor: int) -> Files:
                 names |= kubelet_flags.DOCKERSHIM_FLAGS
             new = kubelet_flags.without(words, names)
         elif to == "containerd":
-            new = kubelet_flags.to_containerd(words, kubelet_minor)
+            new = kubelet_flags.to_containerd(words, kubelet)
         else:
             new = kubelet_flags.to_dockershim(words)
         if new != kubelet_flags.read_env(text, variable)[0]:
@@ -65,30 +71,28 @@ def edited(files: Files, to: str, kubelet_minor: int) -> Files:
     return result
 
 
-def with_first_status(text: t.Optional[str]) -> str:
+def with_startup_flags(text: t.Optional[str]) -> str:
     """kubeadm's flag file as it is for the moment of the kubelet's start."""
     variable = paths.KUBEADM_FLAGS[1]
     words, _error = kubelet_flags.read_env(text or "", variable)
-    return kubelet_flags.write_env(text or "", variable, words + list(FIRST_START))
+    return kubelet_flags.write_env(text or "", variable, words + list(STARTUP_FLAGS))
 
 
-def way_back(journal: Journal, now: Files, kubelet_minor: int) -> Files:
+def rollback_files(journal: Journal, now: Files, kubelet: versions.Version) -> Files:
     """The flag files as they were, unless somebody has edited them since: then ours taken out."""
-    before = journal.data.get("files_before") or {}
-    computed = edited(now, "docker", kubelet_minor)
+    before = journal.files_before
+    computed = kubelet_files_for("docker", now, kubelet)
     result = {}
     for path, text in now.items():
-        written = [before.get(path)]
-        for key in ("files_after", "files_containerd"):
-            written.append((journal.data.get(key) or {}).get(path))
-        ours = written + [with_first_status(entry) for entry in written]
+        written = [before.get(path)] + journal.written(path)
+        ours = written + [with_startup_flags(entry) for entry in written]
         result[path] = before[path] if path in before and text in ours else computed[path]
     return result
 
 
-def kubelet_minor() -> int:
-    printed = commands.run(["kubelet", "--version"]).stdout
-    match = re.search(r"v1\.(\d+)", printed)
-    if not match:
+def kubelet_version(node: host.Host) -> versions.Version:
+    printed = node.run(["kubelet", "--version"]).stdout
+    version = versions.parse_version(printed)
+    if not version:
         raise commands.NodeError("kubelet --version printed %r" % printed)
-    return int(match.group(1))
+    return version

@@ -9,12 +9,10 @@ from __future__ import annotations
 import calendar
 import json
 import os
-import re
 import subprocess
 import time
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
     DockerAPI,
@@ -22,28 +20,34 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker.api imp
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     commands,
-    files,
     paths,
     progress,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import (
     pod_status,
     static_pods,
+    versions,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pods import (
     ContainerdPods,
     DockerPods,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal import (
-    Files,
     Journal,
     SwitchFailed,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._switch.kubelet_files import (
     flag_files,
-    way_back,
-    with_first_status,
+    rollback_files,
+    with_startup_flags,
 )
+
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        Files,
+        Object,
+    )
 
 POLL_SECONDS = 0.5
 #: How long etcd and the API server are kept back while other pods are slow to start.
@@ -51,11 +55,17 @@ KEEP_SECONDS = 10
 
 
 class Switch:
-    def __init__(self, module: AnsibleModule, journal: Journal, kubelet_minor: int) -> None:
-        self.params = module.params
-        self.journal = journal
-        self.minor = kubelet_minor
-        self.progress = progress.Progress(module.params["progress_file"])
+    def __init__(
+        self,
+        host: Host,
+        api: DockerAPI,
+        journal: Journal,
+        kubelet: versions.Version,
+        params: t.Dict[str, t.Any],
+    ) -> None:
+        self.host, self.api, self.journal, self.kubelet = host, api, journal, kubelet
+        self.params = params
+        self.progress = progress.Progress(params["progress_file"])
         self.complaints: t.List[str] = []
         #: Containers and sandboxes that run besides those kept till last.
         self.others = 0
@@ -63,15 +73,14 @@ class Switch:
         #: hears otherwise, and they were docker's as the new ones are.
         self.stopped: t.Set[str] = set()
         #: The API's copies of the static pods that are kept till last, by name.
-        self.mirrors: t.Dict[str, t.Any] = {}
+        self.mirrors: t.Dict[str, Object] = {}
         self.ready_seconds: t.Optional[float] = None
         self.api_away_seconds: t.Optional[float] = None
-        self.docker = DockerPods(self.params["docker_socket"], self.params["cni_bin_dirs"])
-        self.containerd = ContainerdPods(self.params["cni_bin_dirs"])
+        self.docker = DockerPods(host, api, params["cni_bin_dirs"])
+        self.containerd = ContainerdPods(host, params["cni_bin_dirs"])
 
     def say(self, text: str) -> None:
-        began = self.journal.data.get("began")
-        clock = "%5.1f s  " % (time.time() - began) if began else ""
+        clock = "%5.1f s  " % self.journal.elapsed() if self.journal.data else ""
         self.progress.say(clock + text)
 
     def step(self, name: str, text: str) -> None:
@@ -79,28 +88,29 @@ class Switch:
         self.say(text)
 
     def to_containerd(self, files_after: Files) -> str:
-        now = flag_files()
-        # A way back that broke off early has left containerd's flags: they are not what was before.
+        now = flag_files(self.host)
         before = None
         if now == files_after or self.journal.unfinished:
-            before = self.journal.data.get("files_before")
-        self.journal.begin("containerd", before or now, files_after)
+            # A switch to docker that was interrupted early has left containerd's flags: they are
+            # not what was before.
+            before = self.journal.files_before
+        self.journal.begin("containerd", files_after, before or now)
         return self.run_containerd()
 
     def run_containerd(self) -> str:
         """Every step can be done again, so an unfinished switch is simply run once more."""
-        static_pods.uncover()
+        static_pods.unmask_manifests(self.host)
         self.step("stop kubelet", "stopping the kubelet (1 of 3)")
-        commands.run(["systemctl", "stop", "kubelet"])
+        self.host.run(["systemctl", "stop", "kubelet"])
         hidden = self.keep_control_plane()
         self.step("stop pods", "stopping the pods (2 of 3)")
         grace = self.params["grace_seconds"]
         self.complaints += self.docker.stop(grace, self.say, static_pods.KEPT if hidden else ())
         self.step("start kubelet", "starting the kubelet on containerd (3 of 3)")
-        started = self.start_kubelet(self.journal.data["files_after"])
+        started = self.start_kubelet(self.journal.current["files_after"])
         self.journal.step("wait for Ready")
         version = self.wait_ready("containerd://", started)
-        self.ready_seconds = round(time.time() - self.journal.data["began"], 2)
+        self.ready_seconds = self.journal.elapsed()
         if hidden:
             version = self.switch_control_plane(hidden)
         self.journal.finish("done")
@@ -112,12 +122,12 @@ class Switch:
         Returns their manifests, which are hidden then, or nothing where all switch at once.
         """
         listed = self.docker.containers()
-        if not self.params["control_plane_last"] or not static_pods.can_be_last(listed):
+        if not self.params["control_plane_last"] or not static_pods.can_be_last(self.host, listed):
             return {}
         try:
             for entry in static_pods.kept(listed):
-                static_pods.shelter(self.docker.pid(entry["Id"]))
-            hidden = static_pods.cover()
+                static_pods.move_out_of_kubepods(self.host, self.docker.pid(entry["Id"]))
+            hidden = static_pods.mask_manifests(self.host)
         except (OSError, commands.NodeError) as exc:
             self.say("etcd and the API server cannot be kept till last here: %s" % exc)
             return {}
@@ -129,30 +139,30 @@ class Switch:
         self.journal.step("wait for pods")
         self.wait_tasks(self.others, KEEP_SECONDS)
         self.step("switch control plane", "etcd and the API server follow")
-        away = time.monotonic()
+        away = self.host.monotonic()
         self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
-        static_pods.show(hidden)
+        static_pods.restore_manifests(self.host, hidden)
         # Where there are several control planes another one's API answers all the time.
         self.wait_tasks(self.others + 2 * len(hidden), KEEP_SECONDS)
         while self.api_away():
-            if time.monotonic() > away + self.params["ready_timeout"]:
+            if self.host.monotonic() > away + self.params["ready_timeout"]:
                 raise SwitchFailed(
                     "the API server did not start on containerd\n"
-                    + commands.journal_tail("kubelet")
+                    + self.host.journal_tail("kubelet")
                 )
-            time.sleep(0.1)
-        self.api_away_seconds = round(time.monotonic() - away, 2)
+            self.host.sleep(0.1)
+        self.api_away_seconds = round(self.host.monotonic() - away, 2)
         self.say("the API is back, it was away %.1f s" % self.api_away_seconds)
         self.restore_mirrors()
-        # The kubelet is started anew, so that it watches the manifests' own directory again.
-        static_pods.uncover()
-        static_pods.leave_shelter()
-        commands.run(["systemctl", "stop", "kubelet"])
-        started = self.start_kubelet(self.journal.data["files_after"])
+        # The kubelet is started again, so that it watches the manifests' own directory again.
+        static_pods.unmask_manifests(self.host)
+        static_pods.remove_cgroup(self.host)
+        self.host.run(["systemctl", "stop", "kubelet"])
+        started = self.start_kubelet(self.journal.current["files_after"])
         return self.wait_ready("containerd://", started)
 
     def restore_mirrors(self) -> None:
-        """Create the mirror pods anew that the kubelet deleted while it did not see the manifests.
+        """Create the mirror pods again that the kubelet deleted while it did not see the manifests.
 
         It would do so itself, but drops the pods' first status where there is none yet, and then
         says nothing of them for up to 10 s.
@@ -160,57 +170,60 @@ class Switch:
         found, _complaint = self.pods()
         have = {pod_status.pod_name(pod) for pod in found["items"]} if found else set()
         missing = [pod for name, pod in sorted(self.mirrors.items()) if name not in have]
-        path = static_pods.COVER + ".json"
-        files.write_text(path, json.dumps({"apiVersion": "v1", "kind": "List", "items": missing}))
+        path = static_pods.MASK + ".json"
+        created = {"apiVersion": "v1", "kind": "List", "items": missing}
+        self.host.write_text(path, json.dumps(created))
         done = self.kubectl("create", "-f", path, seconds=30) if missing else None
         if done and done.returncode:
             self.complaints.append(done.stderr.strip())
-        os.unlink(path)
+        os.unlink(self.host.path(path))
 
     def wait_tasks(self, count: int, seconds: float) -> None:
         """Wait until containerd runs so many containers and sandboxes, or no longer than that."""
-        deadline = time.monotonic() + seconds
-        while client.ctr("tasks", "list").count("RUNNING") < count and time.monotonic() < deadline:
-            time.sleep(0.1)
+        deadline = self.host.monotonic() + seconds
+        while self.containerd.running() < count and self.host.monotonic() < deadline:
+            self.host.sleep(0.1)
 
     def api_away(self) -> bool:
         return self.kubectl("get", "--raw", "/readyz", seconds=2).returncode != 0
 
     def to_docker(self) -> str:
-        self.journal.begin("docker", {}, way_back(self.journal, flag_files(), self.minor))
-        static_pods.uncover()
+        files_after = rollback_files(self.journal, flag_files(self.host), self.kubelet)
+        self.journal.begin("docker", files_after)
+        static_pods.unmask_manifests(self.host)
         self.step("stop kubelet", "stopping the kubelet (1 of 4)")
-        commands.run(["systemctl", "stop", "kubelet"])
+        self.host.run(["systemctl", "stop", "kubelet"])
         self.step("stop pods", "stopping the pods (2 of 4)")
         self.complaints += self.containerd.stop(self.params["grace_seconds"], self.say)
         self.step("start docker", "making sure that docker answers (3 of 4)")
         self.revive_containerd()
         self.revive_docker()
-        # Some may still be there, where the switch to containerd broke off early.
+        # Some may still be there, where the switch to containerd was interrupted early.
         try:
             self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
         except DockerError as exc:
             self.complaints.append(str(exc))  # the kubelet on docker deals with what is left
-        static_pods.leave_shelter()
+        static_pods.remove_cgroup(self.host)
         self.step("start kubelet", "starting the kubelet on docker (4 of 4)")
-        started = self.start_kubelet(self.journal.data["files_after"])
+        started = self.start_kubelet(self.journal.current["files_after"])
         self.journal.step("wait for Ready")
         version = self.wait_ready("docker://", started)
+        self.ready_seconds = self.journal.elapsed()
         self.journal.finish("done")
         return version
 
     def write_files(self, wanted: Files) -> None:
         for path, text in wanted.items():
-            if text is not None and text != files.read_text(path):
-                files.write_text(path, text)
+            if text is not None and text != self.host.read_text(path):
+                self.host.write_text(path, text)
 
     def start_kubelet(self, files: Files) -> float:
         """Start it on these flag files, and return when that was."""
-        path, variable = paths.KUBEADM_FLAGS
-        self.write_files(dict(files, **{path: with_first_status(files[path])}))
-        started = time.time()
-        commands.run(["systemctl", "reset-failed", "kubelet"], check=False)
-        commands.run(["systemctl", "start", "kubelet"])
+        path = paths.KUBEADM_FLAGS[0]
+        self.write_files(dict(files, **{path: with_startup_flags(files[path])}))
+        started = self.host.time()
+        self.host.run(["systemctl", "reset-failed", "kubelet"], check=False)
+        self.host.run(["systemctl", "start", "kubelet"])
         self.write_files(files)
         return started
 
@@ -219,61 +232,63 @@ class Switch:
 
         It is restarted in any case, so that its CRI forgets the pods that were just removed.
         """
-        commands.run(["systemctl", "reset-failed", "containerd"], check=False)
-        if commands.run(["systemctl", "restart", "containerd"], check=False).returncode == 0:
+        self.host.run(["systemctl", "reset-failed", "containerd"], check=False)
+        if self.host.run(["systemctl", "restart", "containerd"], check=False).returncode == 0:
             return
-        before = files.read_text(paths.CONTAINERD_CONFIG_BEFORE)
+        before = self.host.read_text(paths.CONTAINERD_CONFIG_BEFORE)
         self.say("containerd does not start; putting its configuration back as it was before")
         if before is not None:
-            files.write_text(paths.CONTAINERD_CONFIG, before)
-        elif os.path.exists(paths.CONTAINERD_CONFIG):
-            os.rename(paths.CONTAINERD_CONFIG, paths.CONTAINERD_CONFIG + ".homelab-broken")
-        commands.run(["systemctl", "reset-failed", "containerd"], check=False)
-        commands.run(["systemctl", "restart", "containerd"], check=False)
+            self.host.write_text(paths.CONTAINERD_CONFIG, before)
+        elif self.host.exists(paths.CONTAINERD_CONFIG):
+            config = self.host.path(paths.CONTAINERD_CONFIG)
+            os.rename(config, config + ".homelab-broken")
+        self.host.run(["systemctl", "reset-failed", "containerd"], check=False)
+        self.host.run(["systemctl", "restart", "containerd"], check=False)
 
     def revive_docker(self) -> None:
-        commands.run(["systemctl", "start", "docker"], check=False, timeout=120)
-        deadline = time.monotonic() + 60
+        self.host.run(["systemctl", "start", "docker"], check=False, timeout=120)
+        deadline = self.host.monotonic() + 60
         while True:
             try:
-                DockerAPI(self.params["docker_socket"]).get("/info")
+                self.api.get("/info")
                 return
             except (DockerError, ValueError) as exc:
-                if time.monotonic() > deadline:
+                if self.host.monotonic() > deadline:
                     raise SwitchFailed(
-                        "docker does not answer: %s\n%s" % (exc, commands.journal_tail("docker"))
+                        "docker does not answer: %s\n%s" % (exc, self.host.journal_tail("docker"))
                     ) from exc
-            time.sleep(1)
+            self.host.sleep(1)
 
     def wait_ready(self, prefix: str, started: float) -> str:
         """Wait for Ready as the API reports it, from a status that this kubelet sent."""
-        deadline = time.monotonic() + self.params["ready_timeout"]
-        told = time.monotonic()
+        deadline = self.host.monotonic() + self.params["ready_timeout"]
+        reported = self.host.monotonic()
         while True:
             version, seen = self.node_status(prefix, started)
             if version:
                 self.say("Ready on %s" % version)
                 return version
-            if time.monotonic() > deadline:
+            if self.host.monotonic() > deadline:
                 raise SwitchFailed(
                     "after %d s: %s\nkubelet's journal:\n%s\ncontainerd's journal:\n%s"
                     % (
                         self.params["ready_timeout"],
                         seen,
-                        commands.journal_tail("kubelet"),
-                        commands.journal_tail("containerd"),
+                        self.host.journal_tail("kubelet"),
+                        self.host.journal_tail("containerd"),
                     )
                 )
-            if time.monotonic() - told > 5:
-                told = time.monotonic()
-                self.say("waiting for Ready, %d s left: %s" % (deadline - time.monotonic(), seen))
-            time.sleep(POLL_SECONDS)
+            if self.host.monotonic() - reported > 5:
+                reported = self.host.monotonic()
+                left = deadline - self.host.monotonic()
+                self.say("waiting for Ready, %d s left: %s" % (left, seen))
+            self.host.sleep(POLL_SECONDS)
 
     def kubectl(self, *words: str, seconds: int = 3) -> subprocess.CompletedProcess[str]:
         """One request to the API, which may be away, and how it ended."""
         base = ["kubectl", "--kubeconfig", self.params["kubeconfig"]]
         base.append("--request-timeout=%ds" % seconds)
-        return commands.run(base + list(words), timeout=seconds + 5, check=False)
+        return self.host.run(base + list(words), timeout=seconds + 5, check=False)
 
     def get(self, *words: str) -> t.Tuple[t.Any, str]:
         """The JSON that kubectl gets, or None and the last line of its complaint."""
@@ -288,17 +303,15 @@ class Switch:
             return None, complaint
         status = found["status"]
         version = status.get("nodeInfo", {}).get("containerRuntimeVersion", "")
-        ready = [c for c in status.get("conditions", []) if c["type"] == "Ready"][-1:]
-        if not ready:
+        ready = pod_status.ready_condition(found)
+        if ready is None:
             return None, "the node has no Ready condition"
-        heartbeat = calendar.timegm(
-            time.strptime(ready[0]["lastHeartbeatTime"], "%Y-%m-%dT%H:%M:%SZ")
-        )
+        heartbeat = calendar.timegm(time.strptime(ready["lastHeartbeatTime"], "%Y-%m-%dT%H:%M:%SZ"))
         if not version.startswith(prefix):
             return None, "the API still reports %s" % version
         # The API keeps the last word of the old kubelet: only what came after the start counts.
-        if ready[0]["status"] != "True" or heartbeat < int(started):
-            return None, "%s, not Ready: %s" % (version, ready[0].get("message", ""))
+        if ready["status"] != "True" or heartbeat < int(started):
+            return None, "%s, not Ready: %s" % (version, ready.get("message", ""))
         return version, ""
 
     def pods(self) -> t.Tuple[t.Any, str]:
@@ -314,9 +327,8 @@ class Switch:
         self, runtime: str, waited_for: t.Optional[t.Container[str]]
     ) -> t.Dict[str, float]:
         """Wait until the pods that were ready before are so again (None: all of them)."""
-        began = self.journal.data["began"]
-        deadline = time.monotonic() + self.params["pods_timeout"]
-        told = 0.0
+        deadline = self.host.monotonic() + self.params["pods_timeout"]
+        reported = 0.0
         seconds: t.Dict[str, float] = {}
         while True:
             found, complaint = self.pods()
@@ -328,7 +340,7 @@ class Switch:
                     for name in sorted(set(self.mirrors) - names)
                 ]
                 late = [pod for pod in late if waited_for is None or pod["name"] in waited_for]
-                now = round(time.time() - began, 2)
+                now = self.journal.elapsed()
                 if not [pod for pod in late if pod["phase"] != "Running"]:
                     seconds.setdefault("running_seconds", now)
                 if not late:
@@ -340,28 +352,28 @@ class Switch:
                     len(found["items"]),
                     ", ".join(pod["name"] for pod in late[:4]) + (", …" if late[4:] else ""),
                 )
-                if time.monotonic() - told > 3:
-                    told = time.monotonic()
+                if self.host.monotonic() - reported > 3:
+                    reported = self.host.monotonic()
                     self.say(text)
-            if time.monotonic() > deadline:
+            if self.host.monotonic() > deadline:
                 raise SwitchFailed(
                     "The node is Ready, but after %d s some of its pods are not: %s. Look at "
                     "kubectl describe pod; the playbook rollback goes back to docker."
                     % (self.params["pods_timeout"], complaint)
                 )
-            time.sleep(POLL_SECONDS)
+            self.host.sleep(POLL_SECONDS)
 
 
-def preconditions(params: t.Dict[str, t.Any]) -> None:
+def preconditions(host: Host, kubeconfig: str) -> None:
     """What has to hold before the kubelet is stopped; better a failure than an outage."""
-    plugins = commands.run(["ctr", "plugins", "list"]).stdout
-    if not re.search(r"^io\.containerd\.grpc\.v1\s+cri\s.*\bok\b", plugins, re.MULTILINE):
+    plugins = host.run(["ctr", "plugins", "list"]).stdout
+    if not client.cri_ready(plugins):
         raise commands.NodeError(
             "containerd's CRI does not answer on this node, so nothing was changed. Run the role "
-            "containerd first.\n%s" % commands.journal_tail("containerd")
+            "containerd first.\n%s" % host.journal_tail("containerd")
         )
-    if not os.path.exists(params["kubeconfig"]):
+    if not host.exists(kubeconfig):
         raise commands.NodeError(
             "There is no %s on this node to ask the API with (kubeconfig); nothing was changed."
-            % params["kubeconfig"]
+            % kubeconfig
         )

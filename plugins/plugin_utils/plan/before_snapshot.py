@@ -11,12 +11,18 @@ import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import image_names
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pod_status import (
+    is_ready,
+)
+from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+    BeforeSnapshot,
+    LocalImage,
+    NodeFacts,
     Object,
-    _ready,
+    PodBefore,
 )
 
 
-def _pod(pod: Object) -> Object:
+def _pod(pod: Object) -> PodBefore:
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
     owners = [ref for ref in metadata.get("ownerReferences") or [] if ref.get("controller")]
     ids = {entry["name"]: entry for entry in status.get("containerStatuses") or []}
@@ -26,7 +32,7 @@ def _pod(pod: Object) -> Object:
         "uid": metadata["uid"],
         "owner": {"kind": owners[0]["kind"], "name": owners[0]["name"]} if owners else None,
         "phase": status.get("phase"),
-        "ready": _ready(pod),
+        "ready": is_ready(pod),
         "containers": [
             {
                 "name": container["name"],
@@ -41,15 +47,15 @@ def _pod(pod: Object) -> Object:
 
 
 def before_snapshot(
-    pods: Object, facts: Object, node: Object, probes: t.Sequence[Object]
-) -> Object:
+    pods: Object, facts: NodeFacts, node: Object, probes: t.Sequence[Object]
+) -> BeforeSnapshot:
     """What /var/lib/homelab-containerd/before.json holds, for the verification to compare with.
 
     pods: kubectl get pods -o json of this node. facts: runtime_info. node: the API's node object.
     probes: results of the kubectl exec tasks.
     """
     own = [entry for entry in facts["docker"]["containers"] if entry["owner"] == "user"]
-    local = [
+    local: list[LocalImage] = [
         {"id": image["id"], "tags": image_names.unregistered_tags(image)}
         for image in facts["docker"]["images"]
         if image_names.unregistered_tags(image)
@@ -57,7 +63,7 @@ def before_snapshot(
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "node": node["metadata"]["name"],
-        # A cordon of ours, from a run that broke off, is not how the owner had it.
+        # A cordon of ours, from a run that was interrupted, is not how the owner had it.
         "unschedulable": bool(node["spec"].get("unschedulable"))
         and "homelab.containerd/cordoned" not in (node["metadata"].get("annotations") or {}),
         "runtime": node["status"]["nodeInfo"]["containerRuntimeVersion"],

@@ -372,7 +372,8 @@ def warn_settings(found: Findings, translated: Facts) -> None:
 def warn_images(found: Findings, facts: Facts) -> None:
     docker = facts["docker"]
     local = [tag for image in docker["images"] for tag in image_names.unregistered_tags(image)]
-    if local and not (facts["containerd"]["pins_images"] and facts["kubelet"]["heeds_pins"]):
+    kubelet, containerd = facts["kubelet"], facts["containerd"]
+    if local and not (containerd["pins_images"] and kubelet["supports_image_pinning"]):
         found.add(
             "HC202",
             "%s in no registry, and this kubelet and containerd do not heed pins: the kubelet's "

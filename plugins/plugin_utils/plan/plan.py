@@ -14,6 +14,10 @@ import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import adoption
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import versions
+from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+    CarryFacts,
+    CarryMethod,
+)
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config import translation
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan import (
     cluster_checks,
@@ -72,7 +76,7 @@ def decide(
     # The kubelet's flags override its configuration file.
     driver = kubelet["flags"].get("cgroup-driver") or config.get("cgroupDriver") or "cgroupfs"
     size = carry_bytes(docker)
-    carry = adoption.carry_method(facts, wishes.get("carry_method") or "auto")
+    carry = adoption.carry_method(t.cast(CarryFacts, facts), wishes.get("carry_method") or "auto")
     adopts = carry["method"] == "adopt"
 
     node_checks.check_kubernetes(found, facts, unfinished)
@@ -242,7 +246,7 @@ def _steps(
     keep: bool,
     containerd: str | None,
     size: int,
-    carry: dict[str, str],
+    carry: CarryMethod,
 ) -> list[dict[str, t.Any]]:
     """What happens to the node, in order: {"phase", "text", "seconds", "bytes", "outage"}.
 

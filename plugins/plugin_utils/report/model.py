@@ -16,6 +16,13 @@ import time as _time
 import typing as t
 from collections.abc import Iterable, Mapping, Sequence
 
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pod_status import (
+    is_ready,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal import (
+    timings as journal_steps,
+)
+from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import JournalData
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize import clean
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report.shape import (
     PHASES,
@@ -29,7 +36,6 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.report.shape im
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report.timeline import (
     _actual,
     _add_seconds,
-    _journal_timings,
     _planned,
 )
 
@@ -344,13 +350,6 @@ def _outsider(entry: Map) -> Object:
     }
 
 
-def _ready(item: Map) -> bool:
-    return any(
-        condition.get("type") == "Ready" and condition.get("status") == "True"
-        for condition in _list(item.get("status") or {}, "conditions")
-    )
-
-
 def _add_outcome(node: Object, outcome: Map, objects: list[Object]) -> None:
     """What came of a node: after, actual and status, from the records of the run and the API."""
     carry, switch = outcome.get("carry") or {}, outcome.get("switch") or {}
@@ -369,22 +368,22 @@ def _add_outcome(node: Object, outcome: Map, objects: list[Object]) -> None:
         ]
         node["after"].update(
             runtime=_runtime(info.get("containerRuntimeVersion")),
-            ready=_ready(now[0]),
+            ready=is_ready(now[0]),
             pods=len(lasting),
-            pods_ready=sum(_ready(pod) for pod in lasting),
+            pods_ready=sum(is_ready(pod) for pod in lasting),
         )
     if switch.get("changed") and switch.get("outage_seconds") is not None:
         timings = switch.get("steps") or []
         state = "switched"
     else:
-        timings = _journal_timings(journal)
+        timings = journal_steps(t.cast("JournalData", journal)) if journal else []
         state = {"running": "unfinished", "rolled_back": "rolled_back", "done": "switched"}.get(
             str(journal.get("state")), "unchanged"
         )
         if journal.get("direction") == "docker" and state == "switched":
             state = "on_docker"
-    began = switch.get("began") or journal.get("began")
-    ended = switch.get("ended") or journal.get("ended")
+    began = switch.get("start") or journal.get("start")
+    ended = switch.get("end") or journal.get("end")
     carried = _list(carry, "carried")
     node["actual"] = {
         "state": state,
@@ -396,9 +395,9 @@ def _add_outcome(node: Object, outcome: Map, objects: list[Object]) -> None:
         "api_away_seconds": switch.get("api_away_seconds"),
         "images_carried": len(carried),
         "bytes_carried": _count(carry.get("bytes")),
-        "carry_seconds": carry.get("seconds") if carried else None,
+        "carry_seconds": carry.get("delta") if carried else None,
         "steps": [
-            {"name": str(step.get("name") or ""), "seconds": _number(step.get("seconds"))}
+            {"name": str(step.get("name") or ""), "seconds": _number(step.get("delta"))}
             for step in timings
         ],
         "pods": [
@@ -425,7 +424,7 @@ def _pod(pod: Map, now: Map | None) -> Object:
     after = "replaced by its controller"
     if now is not None:
         status = now.get("status") or {}
-        after = str(status.get("phase") or "") + (", ready" if _ready(now) else "")
+        after = str(status.get("phase") or "") + (", ready" if is_ready(dict(now)) else "")
     before = str(pod.get("phase") or "") + (", ready" if pod.get("ready") else "")
     return {"name": "%s/%s" % (pod["namespace"], pod["name"]), "before": before, "after": after}
 

@@ -13,19 +13,8 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.report.shape im
     PHASES,
     Map,
     Object,
-    _list,
 )
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report.wording import plural, size
-
-
-def _journal_timings(journal: Map) -> list[Object]:
-    steps = _list(journal, "steps")
-    ends = [step["began"] for step in steps[1:]] + [journal.get("ended")] * bool(steps)
-    return [
-        {"name": step["name"], "seconds": round(end - step["began"], 2)}
-        for step, end in zip(steps, ends, strict=True)
-        if end
-    ]
 
 
 def _span(host: str, phase: str, start: float, seconds: float, text: str, outage: bool) -> Object:
@@ -96,7 +85,7 @@ def _actual(nodes: list[Object], results: Mapping[str, Map]) -> list[Object]:
         marks, carry = outcome.get("marks") or {}, outcome.get("carry") or {}
         switch, journal = outcome.get("switch") or {}, outcome.get("journal") or {}
         spans: list[tuple[str, t.Any, t.Any, str, bool]] = []
-        carried = carry.get("began") or 0
+        carried = carry.get("start") or 0
         if marks.get("prepare") and marks.get("prepared"):
             spans.append(
                 ("prepare", marks["prepare"], carried or marks["prepared"], "prepared", False)
@@ -106,17 +95,17 @@ def _actual(nodes: list[Object], results: Mapping[str, Map]) -> list[Object]:
                 plural(node["actual"]["images_carried"], "image"),
                 size(node["actual"]["bytes_carried"]),
             )
-            spans.append(("prepare", carried, carry.get("ended"), text, False))
-        began = switch.get("began")
+            spans.append(("prepare", carried, carry.get("end"), text, False))
+        began = switch.get("start")
         if switch.get("changed") and began and switch.get("outage_seconds") is not None:
             ready = began + switch["outage_seconds"]
             last = began + (switch.get("pods_ready_seconds") or switch["outage_seconds"])
             spans.append(("switch", marks.get("switch"), began, "looked, drained", False))
             spans.append(("switch", began, ready, "away until Ready", True))
             spans.append(("switch", ready, last, "pods start until all are ready", True))
-        elif journal.get("ended") and journal["began"] >= marks.get("prepare", 0):
+        elif journal.get("end") and journal["start"] >= marks.get("prepare", 0):
             text = "went back to docker" if journal.get("state") == "rolled_back" else "switched"
-            spans.append(("switch", journal["began"], journal["ended"], text, True))
+            spans.append(("switch", journal["start"], journal["end"], text, True))
         if outcome.get("buildkit"):
             spans.append(
                 ("buildkit", marks.get("buildkit"), marks.get("verify"), "BuildKit", False)

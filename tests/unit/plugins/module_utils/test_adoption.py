@@ -54,7 +54,7 @@ def test_one_file_system_with_overlay2_and_overlayfs_is_adopted(node_facts):
             "overlay2.size",
         ),
         ({"docker": {"driver_status": {"Native Overlay Diff": "false"}}}, "redirect_dir"),
-        ({"containerd": {"config_text": '[x]\n  snapshotter = "zfs"\n'}}, "zfs, not overlayfs"),
+        ({"containerd": {"snapshotter": "zfs"}}, "zfs, not overlayfs"),
         ({"disk": {"docker": {"path": "/d", "device": -1}}}, "/d and /var/lib/containerd are on"),
     ],
 )
@@ -68,14 +68,6 @@ def test_what_cannot_be_adopted_is_streamed_and_says_why(node_facts, change, why
 def test_an_unknown_file_system_is_not_tried(node_facts):
     node_facts["disk"]["docker"]["file_system"] = "nfs4"
     assert "nfs4" in adoption.carry_method(node_facts)["why"]
-
-
-@pytest.mark.parametrize("version", ["1.4.13", "1.6.20", "1.7.24", "2.4.2"])
-def test_each_containerds_default_is_overlayfs(recorded, version):
-    assert adoption.snapshotter(recorded("containerd-%s/config-default.toml" % version)) == (
-        "overlayfs"
-    )
-    assert adoption.snapshotter(None) == "overlayfs"
 
 
 def test_storage_of_the_recorded_docker(recorded):

@@ -86,7 +86,7 @@ def test_before_snapshot(recorded, facts):
     local = next(pod for name, pod in pods.items() if name.startswith("local-only"))
     assert local["containers"][0]["image"] == "home/local-only:1"
     assert local["containers"][0]["imagePullPolicy"] == "Never"
-    assert local["containers"][0]["imageID"].startswith("docker")
+    assert (local["containers"][0]["imageID"] or "").startswith("docker")
 
 
 def test_a_stopped_container_of_the_owners_is_not_expected_to_run(recorded, facts):

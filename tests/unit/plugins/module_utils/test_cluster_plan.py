@@ -18,8 +18,8 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings i
 def cluster(recorded):
     """The lab's cluster, with a second node beside the control plane."""
     found = workloads.look(recorded("kubernetes-1.23.17/cluster.json"))
-    found["nodes"].append(dict(found["nodes"][0], name="node2", roles=[]))
-    return dict(found, error=None)
+    found["nodes"].append({**found["nodes"][0], "name": "node2", "roles": []})
+    return found
 
 
 @pytest.fixture

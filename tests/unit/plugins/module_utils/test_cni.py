@@ -10,6 +10,7 @@ import pathlib
 import shutil
 
 import pytest
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import cni
 from support import RECORDED
 
@@ -23,14 +24,13 @@ echo; } >> "%s"
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """dockershim's and containerd's caches as they were recorded."""
-    directories = []
-    for name in ("cni-dockershim-1.23.17", "cni-containerd-1.6.20"):
-        directories.append(str(tmp_path / name))
-        shutil.copytree(RECORDED / name, tmp_path / name)
-    monkeypatch.setattr(cni, "CACHE_DIRS", (*directories, str(tmp_path / "missing")))
-    return pathlib.Path(directories[0])
+def host(tmp_path):
+    """A host with dockershim's and containerd's caches as they were recorded."""
+    host = Host(str(tmp_path / "root"))
+    recorded = ("cni-dockershim-1.23.17", "cni-containerd-1.6.20")
+    for name, place in zip(recorded, cni.CACHE_DIRS, strict=True):
+        shutil.copytree(RECORDED / name, host.path(place))
+    return host
 
 
 @pytest.fixture
@@ -44,21 +44,21 @@ def plugins(tmp_path):
     return directory
 
 
-def test_only_the_attachments_asked_for_are_found(cache):
-    found = cni.attachments({SANDBOX})
+def test_only_the_attachments_asked_for_are_found(host):
+    found = cni.attachments(host, {SANDBOX})
     assert {entry["containerId"] for entry in found} == {SANDBOX}
     assert sorted(entry["networkName"] for entry in found) == ["cni-loopback", "lab"]
     assert all(pathlib.Path(entry["path"]).is_file() for entry in found)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"cniVersion": "0.3.1", "ips": []}'])
-def test_caches_of_another_format_are_passed_over(cache, text):
-    (cache / "older").write_text(text)
-    assert len(cni.attachments({SANDBOX})) == 2
+def test_caches_of_another_format_are_passed_over(host, text):
+    host.write_text(cni.CACHE_DIRS[0] + "/older", text)
+    assert len(cni.attachments(host, {SANDBOX})) == 2
 
 
-def test_delete_requests_come_in_reverse_with_what_the_specification_asks(cache):
-    attachment = next(a for a in cni.attachments({SANDBOX}) if a["networkName"] == "lab")
+def test_delete_requests_come_in_reverse_with_what_the_specification_asks(host):
+    attachment = next(a for a in cni.attachments(host, {SANDBOX}) if a["networkName"] == "lab")
     requests = cni.delete_requests(attachment)
     assert [plugin for plugin, _request in requests] == ["portmap", "bridge"]
     for _plugin, request in requests:
@@ -70,8 +70,8 @@ def test_delete_requests_come_in_reverse_with_what_the_specification_asks(cache)
     assert "runtimeConfig" not in requests[1][1]
 
 
-def test_capabilities_go_to_the_plugins_that_ask_for_them(cache):
-    attachment = next(a for a in cni.attachments({SANDBOX}) if a["networkName"] == "lab")
+def test_capabilities_go_to_the_plugins_that_ask_for_them(host):
+    attachment = next(a for a in cni.attachments(host, {SANDBOX}) if a["networkName"] == "lab")
     ports = [{"hostPort": 80, "containerPort": 8080, "protocol": "tcp"}]
     attachment["capabilityArgs"] = {"portMappings": ports, "bandwidth": {"ingressRate": 1}}
     requests = dict(cni.delete_requests(attachment))
@@ -79,15 +79,21 @@ def test_capabilities_go_to_the_plugins_that_ask_for_them(cache):
     assert "runtimeConfig" not in requests["bridge"]
 
 
-def test_before_0_4_0_there_is_no_prevresult(cache):
-    attachment = next(a for a in cni.attachments({SANDBOX}) if a["networkName"] == "cni-loopback")
+def test_before_0_4_0_there_is_no_prevresult(host):
+    attachment = next(
+        a for a in cni.attachments(host, {SANDBOX}) if a["networkName"] == "cni-loopback"
+    )
     assert [request for _plugin, request in cni.delete_requests(attachment)] == [
         {"type": "loopback", "name": "cni-loopback", "cniVersion": "0.2.0"}
     ]
 
 
-def test_network_namespaces_of_containerds_pods(cache):
-    found = [entry for entry in cni.attachments(AnyContainer()) if "containerd" in entry["path"]]
+def test_network_namespaces_of_containerds_pods(host):
+    found = [
+        entry
+        for entry in cni.attachments(host, AnyContainer())
+        if host.path(cni.CACHE_DIRS[1]) in entry["path"]
+    ]
     paths = [path for entry in found for path in cni.network_namespaces(entry)]
     assert paths and all(path.startswith("/var/run/netns/cni-") for path in paths)
 
@@ -97,8 +103,8 @@ class AnyContainer:
         return item is not None
 
 
-def test_release_calls_the_plugins_and_forgets_the_cache(cache, plugins, tmp_path):
-    attachment = next(a for a in cni.attachments({SANDBOX}) if a["networkName"] == "lab")
+def test_release_calls_the_plugins_and_forgets_the_cache(host, plugins, tmp_path):
+    attachment = next(a for a in cni.attachments(host, {SANDBOX}) if a["networkName"] == "lab")
     assert cni.release(attachment, "/proc/1/ns/net", [str(plugins)]) == []
     lines = (tmp_path / "calls").read_text().splitlines()
     called = "%s DEL %s /proc/1/ns/net eth0 %s"
@@ -107,19 +113,19 @@ def test_release_calls_the_plugins_and_forgets_the_cache(cache, plugins, tmp_pat
     assert json.loads(lines[2])["type"] == "portmap"
     assert lines[3] == called % (plugins / "bridge", SANDBOX, plugins)
     assert not pathlib.Path(attachment["path"]).exists()
-    assert len(cni.attachments({SANDBOX})) == 1
-    assert len(cni.attachments({OTHER})) == 2
+    assert len(cni.attachments(host, {SANDBOX})) == 1
+    assert len(cni.attachments(host, {OTHER})) == 2
 
 
-def test_a_plugin_that_fails_is_a_complaint_and_its_cache_stays(cache, plugins):
+def test_a_plugin_that_fails_is_a_complaint_and_its_cache_stays(host, plugins):
     (plugins / "bridge").write_text("#!/bin/sh\necho no such link; exit 1\n")
-    attachment = next(a for a in cni.attachments({SANDBOX}) if a["networkName"] == "lab")
+    attachment = next(a for a in cni.attachments(host, {SANDBOX}) if a["networkName"] == "lab")
     assert cni.release(attachment, "", [str(plugins)]) == ["bridge DEL: no such link"]
     assert pathlib.Path(attachment["path"]).exists()
 
 
-def test_a_plugin_that_is_missing_is_a_complaint(cache, tmp_path):
-    attachment = cni.attachments({SANDBOX})[0]
+def test_a_plugin_that_is_missing_is_a_complaint(host, tmp_path):
+    attachment = cni.attachments(host, {SANDBOX})[0]
     assert cni.release(attachment, "", [str(tmp_path)]) == [
         "no CNI plugin loopback in %s" % tmp_path
     ]
@@ -133,20 +139,20 @@ def test_a_plugin_that_is_missing_is_a_complaint(cache, tmp_path):
         {"config": base64.b64encode(b'{"cniVersion": "", "type": "bridge"}').decode()},
     ],
 )
-def test_a_damaged_cache_is_a_complaint_too(cache, plugins, change):
-    attachment = dict(cni.attachments({SANDBOX})[0], **change)
+def test_a_damaged_cache_is_a_complaint_too(host, plugins, change):
+    attachment = dict(cni.attachments(host, {SANDBOX})[0], **change)
     complaints = cni.release(attachment, "", [str(plugins)])
     assert len(complaints) == 1 and attachment["path"] in complaints[0]
 
 
-def test_leftover_reservations(tmp_path, monkeypatch):
-    network = tmp_path / "networks/lab"
+def test_leftover_reservations(tmp_path):
+    host = Host(str(tmp_path))
+    network = pathlib.Path(host.path(cni.HOST_LOCAL_DIR)) / "lab"
     network.mkdir(parents=True)
     (network / "10.244.0.2").write_text("%s\r\neth0" % SANDBOX)
     (network / "10.244.0.3").write_text("%s\neth0" % OTHER)
     (network / "last_reserved_ip.0").write_text("10.244.0.3")
     (network / "lock").write_bytes(b"\xff")
-    monkeypatch.setattr(cni, "HOST_LOCAL_DIR", str(tmp_path / "networks"))
-    assert cni.release_leftovers({SANDBOX}) == ["10.244.0.2"]
+    assert cni.release_leftovers(host, {SANDBOX}) == ["10.244.0.2"]
     left = sorted(path.name for path in network.iterdir())
     assert left == ["10.244.0.3", "last_reserved_ip.0", "lock"]

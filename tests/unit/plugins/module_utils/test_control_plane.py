@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.homelab.containerd.plugins.module_utils._host import paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import static_pods
 
 
@@ -18,12 +20,12 @@ def container(namespace, name):
 
 
 @pytest.mark.parametrize("namespace", ["default", "home"])
-def test_an_owners_etcd_is_not_the_clusters(namespace, tmp_path, monkeypatch):
-    monkeypatch.setattr(static_pods, "MANIFESTS", str(tmp_path))
+def test_an_owners_etcd_is_not_the_clusters(namespace, tmp_path):
+    host = Host(str(tmp_path))
     for name in static_pods.KEPT:
-        (tmp_path / (name + ".yaml")).write_text("")
+        host.write_text("%s/%s.yaml" % (paths.MANIFESTS, name), "")
     ours = [container("kube-system", name) for name in static_pods.KEPT]
     theirs = container(namespace, "etcd")
     assert static_pods.kept([*ours, theirs, {"Labels": {}}]) == ours
-    assert static_pods.can_be_last([*ours, theirs])
-    assert not static_pods.can_be_last([ours[1], theirs])
+    assert static_pods.can_be_last(host, [*ours, theirs])
+    assert not static_pods.can_be_last(host, [ours[1], theirs])

@@ -9,6 +9,7 @@ import hashlib
 import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd.image_names import (
     chain_ids,
+    full_name,
     missing,
     normalize,
     unregistered_tags,
@@ -37,6 +38,9 @@ references = st.builds(
         ("home/local-only:1", "docker.io/home/local-only:1"),
         ("docker.io/app:1", "docker.io/library/app:1"),
         ("index.docker.io/app:1", "docker.io/library/app:1"),
+        ("index.docker.io/a/b:1", "docker.io/a/b:1"),
+        ("docker.io/a/b:1", "docker.io/a/b:1"),
+        ("NAS/app:1", "NAS/app:1"),
         ("localhost/app:1", "localhost/app:1"),
         ("localhost:5000/app:1", "localhost:5000/app:1"),
         ("registry:5000/app:1", "registry:5000/app:1"),
@@ -46,6 +50,13 @@ references = st.builds(
 )
 def test_normalize(docker, containerd):
     assert normalize(docker) == containerd
+
+
+@given(references)
+def test_a_full_name_is_the_normalized_one(reference):
+    untagged = reference.rpartition(":")[0]
+    assert full_name(reference) == normalize(reference)
+    assert full_name(untagged) == normalize(untagged) + ":latest"
 
 
 @given(references)

@@ -42,7 +42,7 @@ def test_recorded_extra_args_are_empty(recorded):
 
 
 def test_to_containerd_is_what_kubeadm_writes():
-    assert to_containerd(DOCKERSHIM, 23) == [
+    assert to_containerd(DOCKERSHIM, (1, 23)) == [
         "--container-runtime=remote",
         "--container-runtime-endpoint=unix:///run/containerd/containerd.sock",
         "--pod-infra-container-image=registry.k8s.io/pause:3.6",
@@ -50,11 +50,12 @@ def test_to_containerd_is_what_kubeadm_writes():
 
 
 def test_to_containerd_from_1_24_has_no_container_runtime():
-    assert not [word for word in to_containerd([], 24) if word.startswith("--container-runtime=")]
+    words = to_containerd([], (1, 24))
+    assert not [word for word in words if word.startswith("--container-runtime=")]
 
 
 def test_there_and_back():
-    assert to_dockershim(to_containerd(DOCKERSHIM, 23)) == DOCKERSHIM
+    assert to_dockershim(to_containerd(DOCKERSHIM, (1, 23))) == DOCKERSHIM
 
 
 @pytest.mark.parametrize(
@@ -66,12 +67,12 @@ def test_there_and_back():
     ],
 )
 def test_dockershim_flags_go_however_they_are_written(words):
-    assert to_containerd(words, 23)[2:] == ["--v=2"]
+    assert to_containerd(words, (1, 23))[2:] == ["--v=2"]
 
 
 def test_without_leaves_flags_that_only_begin_the_same():
     words = ["--docker-endpoint-x=1", "--container-runtime-endpoint-x=1"]
-    assert to_containerd(words, 24)[1:] == words
+    assert to_containerd(words, (1, 24))[1:] == words
     assert without(words, {"docker-endpoint"}) == words
 
 

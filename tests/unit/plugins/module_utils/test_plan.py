@@ -60,7 +60,7 @@ def test_images_of_no_registry_are_named_where_containerd_cannot_pin(facts):
     assert "registry.lab:5000/web:1" not in describe(warning)
     facts["containerd"]["pins_images"] = True
     assert "HC202" in [w["code"] for w in decide(facts)["warnings"]]
-    facts["kubelet"]["heeds_pins"] = True
+    facts["kubelet"]["supports_image_pinning"] = True
     assert "HC202" not in [w["code"] for w in decide(facts)["warnings"]]
 
 

@@ -10,8 +10,10 @@ import subprocess
 import threading
 
 import pytest
+from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import DockerAPI
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands
-from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import cni, pods
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import pods
 
 POD = {"io.kubernetes.pod.namespace": "home", "io.kubernetes.container.name": "web"}
 
@@ -48,8 +50,7 @@ def test_what_kubeadm_set_up_gets_no_grace_and_others_of_its_name_do(recorded):
     assert pods.grace_of(dict(etcd, **{"io.kubernetes.container.name": "coredns"}), 45) == 0
 
 
-def test_docker_pods_that_are_to_be_kept_keep_their_sandboxes(engine, no_network):
-    docker = pods.DockerPods(engine.path, [])
+def test_docker_pods_that_are_to_be_kept_keep_their_sandboxes(engine, docker):
     docker.stop(30, lambda text: None, ("etcd",))
     running = [c for c in engine.containers if c["State"] == "running"]
     names = sorted(c["Names"][0].split("_")[1] for c in running if c["Names"][0] != "/owners-own")
@@ -57,23 +58,23 @@ def test_docker_pods_that_are_to_be_kept_keep_their_sandboxes(engine, no_network
 
 
 @pytest.fixture
-def no_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(cni, "CACHE_DIRS", ())
-    monkeypatch.setattr(cni, "HOST_LOCAL_DIR", str(tmp_path))
+def docker(tmp_path, engine):
+    """On a host without any file, so that there is no network to give back."""
+    return pods.DockerPods(Host(str(tmp_path / "root")), DockerAPI(engine.path), [])
 
 
-def test_docker_sandboxes_know_their_network_namespaces(engine, no_network):
+def test_docker_sandboxes_know_their_network_namespaces(engine, docker):
     listed = [c for c in engine.containers if c["Image"] == "registry.k8s.io/pause:3.6"]
     listed[0]["State"] = "exited"
-    found = pods.DockerPods(engine.path, [])._sandboxes()
+    found = docker.sandboxes()
     assert set(found) == {entry["Id"] for entry in listed}
     assert found[listed[0]["Id"]] == ""
     assert all(found[entry["Id"]].startswith("/proc/1") for entry in listed[1:])
 
 
-def test_docker_pods_leave_the_owners_container(engine, no_network):
+def test_docker_pods_leave_the_owners_container(engine, docker):
     said: list[str] = []
-    assert pods.DockerPods(engine.path, []).stop(30, said.append) == []
+    assert docker.stop(30, said.append) == []
     (own,) = [c for c in engine.containers if c["Names"] == ["/owners-own"]]
     assert own["State"] == "running" and own["Id"] not in engine.stopped
     assert {c["State"] for c in engine.containers if c is not own} == {"exited"}
@@ -104,8 +105,32 @@ class Process:
 SLEEPS = "echo ready; while true; do sleep 0.01; done"
 
 
+class Containerd(Host):
+    """A host without any file, whose containerd has these containers."""
+
+    def __init__(self, root, found) -> None:
+        super().__init__(root)
+        self.found = found
+        self.calls: list[str] = []
+
+    def run(self, words, timeout=60, check=True):
+        line = " ".join(words).replace("ctr -n k8s.io ", "")
+        self.calls.append(line)
+        output = ""
+        if line == "tasks list":
+            rows = ["%s    %d    RUNNING" % (key, one.pid) for key, (one, _) in self.found.items()]
+            output = "\n".join(["TASK    PID    STATUS", *rows])
+        elif line == "containers list -q":
+            output = "\n".join([*self.found, "e" * 64])
+        elif line.startswith("containers info "):
+            if words[-1] not in self.found:
+                raise commands.NodeError("no such container")
+            output = json.dumps({"ID": words[-1], "Labels": self.found[words[-1]][1]})
+        return subprocess.CompletedProcess(words, 0, output, "")
+
+
 @pytest.fixture
-def containers(monkeypatch, no_network):
+def containers(tmp_path):
     """Real processes, as ctr would list them."""
     stopping = 'trap "exit 0" TERM; ' + SLEEPS
     # As haproxy's image has it. Under nohup a shell cannot trap SIGHUP.
@@ -122,41 +147,23 @@ def containers(monkeypatch, no_network):
         "d" * 64: (Process(SLEEPS), {"io.cri-containerd.kind": "sandbox"}),
         "f" * 64: (Process(SLEEPS), {"nerdctl/namespace": "k8s.io"}),
     }
-    calls = []
-
-    def run(words, timeout=60, check=True):
-        line = " ".join(words).replace("ctr -n k8s.io ", "")
-        calls.append(line)
-        output = ""
-        if line == "tasks list":
-            rows = ["%s    %d    RUNNING" % (key, entry[0].pid) for key, entry in found.items()]
-            output = "\n".join(["TASK    PID    STATUS", *rows])
-        elif line == "containers list -q":
-            output = "\n".join([*found, "e" * 64])
-        elif line.startswith("containers info "):
-            if words[-1] not in found:
-                raise commands.NodeError("no such container")
-            output = json.dumps({"ID": words[-1], "Labels": found[words[-1]][1]})
-        return subprocess.CompletedProcess(words, 0, output, "")
-
-    monkeypatch.setattr(commands, "run", run)
-    yield found, calls
+    yield found, Containerd(str(tmp_path / "root"), found)
     for process, _labels in found.values():
         process.end()
 
 
 def test_containerd_pods_end_as_they_like_or_are_killed(containers):
-    found, calls = containers
+    found, host = containers
     bystander = Process(SLEEPS)
     # A busy machine takes seconds to end a shell.
-    assert pods.ContainerdPods([]).stop(8, lambda text: None) == []
+    assert pods.ContainerdPods(host, []).stop(8, lambda text: None) == []
     ended = {key[0]: process.ended_with for key, (process, _labels) in found.items()}
     killed = -signal.SIGKILL
     # The last one is the owner's own, not the kubelet's.
     assert ended == {"a": 0, "b": 0, "c": killed, "d": killed, "f": None}
     assert bystander.ended_with is None
     bystander.end()
-    assert not [call for call in calls if "delete" in call and call.endswith("f" * 64)]
+    assert not [call for call in host.calls if "delete" in call and call.endswith("f" * 64)]
     for identity in sorted(set(found) - {"f" * 64}):
-        assert "tasks delete --force " + identity in calls
-        assert "containers delete " + identity in calls
+        assert "tasks delete --force " + identity in host.calls
+        assert "containers delete " + identity in host.calls

@@ -10,10 +10,13 @@ from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.ver
     cni_problem,
     config_version,
     cri,
-    kubeadm,
+    has_dockershim,
+    kubelet_configmap,
+    needs_runtime_flag,
     pair_problem,
     parse_version,
     show,
+    supports_image_pinning,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -149,28 +152,21 @@ def test_cgroup_versions(kubelet, cgroup, fails):
 
 
 @pytest.mark.parametrize(
-    ("minor", "runtime_flag", "endpoint", "in_config", "annotation", "pause_flag", "configmap"),
+    ("kubelet", "dockershim", "runtime_flag", "configmap", "pinning"),
     [
-        (18, True, "flags", False, True, True, "kubelet-config-1.18"),
-        (23, True, "flags", False, True, True, "kubelet-config-1.23"),
-        (24, False, "flags", False, True, True, "kubelet-config"),
-        (26, False, "flags", False, True, True, "kubelet-config"),
-        (27, False, "flags", True, True, True, "kubelet-config"),
-        (33, False, "flags", True, True, True, "kubelet-config"),
-        (34, False, "instance-config", True, False, True, "kubelet-config"),
-        (35, False, "instance-config", True, False, False, "kubelet-config"),
-        (37, False, "instance-config", True, False, False, "kubelet-config"),
+        ((1, 18, 20), True, True, "kubelet-config-1.18", False),
+        ((1, 23, 17), True, True, "kubelet-config-1.23", False),
+        ((1, 24, 0), False, False, "kubelet-config", False),
+        ((1, 28, 9), False, False, "kubelet-config", False),
+        ((1, 29, 0), False, False, "kubelet-config", True),
+        ((1, 37, 0), False, False, "kubelet-config", True),
     ],
 )
-def test_kubeadm(minor, runtime_flag, endpoint, in_config, annotation, pause_flag, configmap):
-    assert kubeadm((1, minor, 0)) == {
-        "container_runtime_flag": runtime_flag,
-        "endpoint": endpoint,
-        "endpoint_in_config": in_config,
-        "annotation": annotation,
-        "pause_flag": pause_flag,
-        "configmap": configmap,
-    }
+def test_what_changed_with_a_kubelet(kubelet, dockershim, runtime_flag, configmap, pinning):
+    assert has_dockershim(kubelet) is dockershim
+    assert needs_runtime_flag(kubelet) is runtime_flag
+    assert kubelet_configmap(kubelet) == configmap
+    assert supports_image_pinning(kubelet) is pinning
 
 
 @pytest.mark.parametrize(

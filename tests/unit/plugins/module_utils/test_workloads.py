@@ -47,7 +47,6 @@ def test_the_labs_cluster(answer):
     (node,) = found["nodes"]
     assert node["name"] == "node1" and node["ready"] and not node["tainted"]
     assert node["runtime"].startswith("docker://") and node["kubelet"] == "v1.23.17"
-    assert node["cri_socket"] == "/var/run/dockershim.sock"
     assert "control-plane" in node["roles"]
     assert found["pods"] == 11
     assert found["users"] == [] and found["budgets"] == [] and found["bare_pods"] == []

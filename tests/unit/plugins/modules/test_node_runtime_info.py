@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import DockerAPI
@@ -17,7 +18,6 @@ from ansible_collections.homelab.containerd.plugins.module_utils._facts.docker i
     daemon_json,
     docker_container,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._facts.journal import journal_facts
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.kubelet import (
     flags_file,
     kubelet_runtime,
@@ -144,58 +144,27 @@ def test_a_container_that_is_gone_since_it_was_listed(engine):
 
 
 @pytest.mark.parametrize(
-    ("text", "types", "broken"),
+    ("text", "version", "broken"),
     [
-        ('{"cniVersion": "0.4.0", "plugins": [{"type": "bridge"}]}', ["bridge"], False),
-        ('{"cniVersion": "0.3.1", "type": "flannel"}', ["flannel"], False),
-        ("{", [], True),
-        ("[]", [], True),
-        ("", [], True),
+        ('{"cniVersion": "0.4.0", "plugins": [{"type": "bridge"}]}', "0.4.0", False),
+        ('{"type": "flannel"}', None, False),
+        ("{", None, True),
+        ("[]", None, True),
+        ("", None, True),
     ],
 )
-def test_cni_facts(tmp_path, text, types, broken):
+def test_cni_facts(tmp_path, text, version, broken):
     (tmp_path / "10-net.conflist").write_text(text)
     (tmp_path / "README").write_text("not read")
     found = cni_facts({"cni-conf-dir": str(tmp_path), "cni-bin-dir": "/a,%s" % tmp_path})
     assert found["bin_dirs"] == ["/a", str(tmp_path)]
     (entry,) = found["configurations"]
-    assert entry["types"] == types and bool(entry["error"]) is broken
+    assert entry["cni_version"] == version and bool(entry["error"]) is broken
 
 
 def test_no_cni_at_all(tmp_path):
     found = cni_facts({"cni-conf-dir": str(tmp_path / "no"), "cni-bin-dir": str(tmp_path / "no")})
     assert found["configurations"] == [] and found["plugins"] == []
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        (None, None),
-        ("", None),
-        ("{", None),
-        ("[1]", None),
-        ('"x"', None),
-        ("{}", None),
-        (
-            json.dumps(
-                {
-                    "direction": "docker",
-                    "state": "running",
-                    "files_before": {
-                        paths.KUBEADM_FLAGS[0]: 'KUBELET_KUBEADM_ARGS="--v=2"',
-                        "/etc/default/kubelet": "KUBELET_EXTRA_ARGS=--x",
-                    },
-                }
-            ),
-            {"direction": "docker", "state": "running", "flags_before": {"v": "2"}},
-        ),
-    ],
-)
-def test_journal_facts(tmp_path, monkeypatch, text, found):
-    monkeypatch.setattr(paths, "JOURNAL", str(tmp_path / "switch.json"))
-    if text is not None:
-        (tmp_path / "switch.json").write_text(text)
-    assert journal_facts() == found
 
 
 @pytest.mark.parametrize(
@@ -221,8 +190,7 @@ def test_whether_cri_answers(tmp_path, monkeypatch, program, recorded, plugins, 
     assert found["version"] == "1.6.20~ds1"
     assert found["images"] == ["a:1"]
     assert found["pins_images"] is False
-    assert "secret" not in found["config_text"] and '"me"' not in found["config_text"]
-    assert '"x"' not in found["config_text"]
+    assert found["config_text"] and not re.search('secret|"me"|"x"', found["config_text"])
 
 
 def test_pinning_is_read_from_the_program(tmp_path, program):

@@ -11,6 +11,7 @@ stopped, also where the run breaks off at any of its steps.
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 import pathlib
@@ -18,10 +19,16 @@ import re
 import subprocess
 import time
 import types
+import urllib.parse
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
-from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import cni, static_pods
+from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
+    DockerAPI,
+    DockerError,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import static_pods
 from ansible_collections.homelab.containerd.plugins.module_utils._switch import (
     journal,
     kubelet_files,
@@ -62,19 +69,36 @@ class Failed(Exception):
     """What fail_json does, for a test."""
 
 
-class Machine:
+class Answers(DockerAPI):
+    """The recorded engine, asked without a socket: there are thousands of questions here."""
+
+    def __init__(self, engine) -> None:
+        super().__init__(engine.path)
+        self.engine = engine
+
+    def open(self, method, url, query=None, timeout=None):
+        found = urllib.parse.urlencode(query or {}, doseq=True)
+        self.engine.requests.append("%s %s%s" % (method, url, "?" + found if found else ""))
+        status, value = self.engine.answer(method, url, urllib.parse.parse_qs(found))
+        if status >= 400:
+            raise DockerError("%s %s: %d %s" % (method, url, status, value))
+        return io.BytesIO(json.dumps(value).encode())
+
+
+class Machine(Host):
     """A node's files and commands. A change on it is an effect; it can crash before any of them."""
 
-    def __init__(self, directory: pathlib.Path, engine, monkeypatch) -> None:
+    def __init__(self, directory: pathlib.Path, engine) -> None:
+        super().__init__(str(directory))
         self.engine = engine
-        self.flags = directory / "kubeadm-flags.env"
-        self.extra = directory / "default-kubelet"
+        self.now = time.time()
+        self.flags = self.file(paths.KUBEADM_FLAGS[0])
+        self.extra = self.file(paths.EXTRA_ARGS[0][0])
         self.flags.write_text(KUBEADM)
         self.extra.write_text(EXTRA)
-        self.admin_conf = directory / "admin.conf"
-        self.admin_conf.write_text("")
-        self.journal = directory / "switch.json"
-        self.containerd_config = directory / "config.toml"
+        self.file("/etc/kubernetes/admin.conf").write_text("")
+        self.journal = self.file(paths.JOURNAL)
+        self.containerd_config = self.file(paths.CONTAINERD_CONFIG)
         self.containerd_config.write_text("broken")
         self.plugins = read_recorded("containerd-1.6.20/plugins-cri-on.txt")
         self.broken: set[str] = set()
@@ -83,38 +107,33 @@ class Machine:
         self.kubelet = self.flags.read_text()
         self.effects: list[str] = []
         self.crash_before = 0
-        self._write = files.write_text
-        self._read = files.read_text
-        self.manifests = directory / "manifests"
+        self.manifests = self.file(paths.MANIFESTS)
         self.manifests.mkdir()
         for name in ("etcd", "kube-apiserver", "kube-scheduler"):
             (self.manifests / (name + ".yaml")).write_text("# " + name)
-        self.real_manifests = directory / "manifests-below"
-        self.cgroups = directory / "cgroup"
+        #: Where the manifests are while a mount masks them.
+        self.masked_manifests = directory / "masked-manifests"
+        self.mounts = self.file("/proc/self/mountinfo")
+        self.cgroups = self.file(static_pods.CGROUPS)
         self.cgroups.mkdir()
         self.seen_by_kubelet: list[list[str]] = []
-        monkeypatch.setattr(static_pods, "MANIFESTS", str(self.manifests))
-        monkeypatch.setattr(static_pods, "COVER", str(directory / "cover"))
-        monkeypatch.setattr(static_pods, "CGROUPS", str(self.cgroups))
-        monkeypatch.setattr(files, "read_text", self.read)
-        extras = ((str(self.extra), "KUBELET_EXTRA_ARGS"), (str(directory / "no"), "X"))
-        for name, value in {
-            "KUBEADM_FLAGS": (str(self.flags), "KUBELET_KUBEADM_ARGS"),
-            "EXTRA_ARGS": extras,
-            "CONTAINERD_CONFIG": str(self.containerd_config),
-            "CONTAINERD_CONFIG_BEFORE": str(directory / "original.toml"),
-            "JOURNAL": str(self.journal),
-        }.items():
-            monkeypatch.setattr(paths, name, value)
-        monkeypatch.setattr(switch, "POLL_SECONDS", 0.001)
-        monkeypatch.setattr(switch, "KEEP_SECONDS", 0)
-        monkeypatch.setattr(commands, "run", self.run)
-        monkeypatch.setattr(files, "write_text", self.write)
-        monkeypatch.setattr(cni, "CACHE_DIRS", ())
-        monkeypatch.setattr(cni, "HOST_LOCAL_DIR", str(directory / "networks"))
         self.pods = read_recorded("kubernetes-1.23.17/pods.json")
         self.node = read_recorded("kubernetes-1.23.17/nodes.json")["items"][0]
         self.at_first = copy.deepcopy(engine.containers)
+
+    def file(self, path: str) -> pathlib.Path:
+        found = pathlib.Path(self.path(path))
+        found.parent.mkdir(parents=True, exist_ok=True)
+        return found
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
     @property
     def files(self) -> tuple[str, str]:
@@ -129,27 +148,26 @@ class Machine:
             raise Crash
         self.effects.append(text)
 
-    def write(self, path: str, text: str, mode: int | None = None) -> None:
+    def write_text(self, path: str, text: str, mode: int | None = None) -> None:
         self.effect("write " + pathlib.Path(path).name)
-        self._write(path, text, mode)
+        # In one step, as the real one does it; that it is on the disk then has its own test.
+        self.file(path).write_text(text)
 
-    def read(self, path: str) -> str | None:
-        if path == "/proc/self/mountinfo":
-            row = "9 1 0:2 %s %s rw - tmpfs tmpfs rw\n"
-            seen = (static_pods.COVER, os.path.realpath(self.manifests))
-            return row % seen if self.real_manifests.exists() else ""
-        if re.fullmatch(r"/proc/\d+/cgroup", path):
-            return CGROUP_V1
-        return self._read(path)
+    def read_text(self, path: str) -> str | None:
+        return CGROUP_V1 if re.fullmatch(r"/proc/\d+/cgroup", path) else super().read_text(path)
 
     def mount(self, words: list[str]) -> None:
-        """A bind mount, as far as one can see it through the path."""
+        """A bind mount, as far as one can see it through the path and in the table."""
+        mask = self.file(static_pods.MASK)
         if words[0] == "mount":
-            self.manifests.rename(self.real_manifests)
-            self.manifests.symlink_to(words[2])
+            self.manifests.rename(self.masked_manifests)
+            mask.rename(self.manifests)
+            row = "9 1 0:2 %s %s rw - tmpfs tmpfs rw\n" % (words[2], words[3])
+            self.mounts.write_text(row)
         else:
-            self.manifests.unlink()
-            self.real_manifests.rename(self.manifests)
+            self.manifests.rename(mask)
+            self.masked_manifests.rename(self.manifests)
+            self.mounts.unlink()
 
     def run(self, words, timeout=60, check=True):
         line = " ".join(words)
@@ -179,7 +197,7 @@ class Machine:
             return re.sub(r"(docker|containerd)://", runtime + "://", json.dumps(self.pods))
         if "get node " in line:
             ready = [c for c in self.node["status"]["conditions"] if c["type"] == "Ready"][0]
-            heartbeat = time.gmtime(time.time() - self.heartbeat_age)
+            heartbeat = time.gmtime(self.now - self.heartbeat_age)
             ready["lastHeartbeatTime"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", heartbeat)
             ready["status"] = "False" if runtime in self.broken else "True"
             ready["message"] = "as the test says"
@@ -194,33 +212,31 @@ class Machine:
         def fail_json(**result):
             raise Failed(result)
 
-        return switch_runtime.run_module(
-            types.SimpleNamespace(
-                check_mode=check_mode,
-                fail_json=fail_json,
-                params=dict(
-                    {
-                        "to": to,
-                        "node_name": "node1",
-                        "ready_timeout": 1,
-                        "pods_timeout": 1,
-                        "grace_seconds": 5,
-                        "control_plane_last": False,
-                        "rollback": True,
-                        "kubeconfig": str(self.admin_conf),
-                        "cni_bin_dirs": ["/opt/cni/bin"],
-                        "docker_socket": self.engine.path,
-                        "progress_file": None,
-                    },
-                    **params,
-                ),
-            )
+        module = types.SimpleNamespace(
+            check_mode=check_mode,
+            fail_json=fail_json,
+            params=dict(
+                {
+                    "to": to,
+                    "node_name": "node1",
+                    "ready_timeout": 1,
+                    "pods_timeout": 1,
+                    "grace_seconds": 5,
+                    "control_plane_last": False,
+                    "rollback": True,
+                    "kubeconfig": "/etc/kubernetes/admin.conf",
+                    "cni_bin_dirs": ["/opt/cni/bin"],
+                    "progress_file": None,
+                },
+                **params,
+            ),
         )
+        return switch_runtime.run_module(module, self, Answers(self.engine))
 
 
 @pytest.fixture
-def machine(tmp_path, engine, monkeypatch):
-    return Machine(tmp_path, engine, monkeypatch)
+def machine(tmp_path, engine):
+    return Machine(tmp_path / "root", engine)
 
 
 def test_to_containerd(machine, engine):
@@ -235,8 +251,8 @@ def test_to_containerd(machine, engine):
     ]
     assert result["complaints"] == []
     assert {entry["before_header"] for entry in result["diff"]} == {
-        str(machine.flags),
-        str(machine.extra),
+        paths.KUBEADM_FLAGS[0],
+        paths.EXTRA_ARGS[0][0],
     }
     assert machine.state == "done"
     assert machine.effects[0] == "write switch.json"
@@ -263,7 +279,7 @@ def test_only_what_kubernetes_owns_is_stopped(machine, engine):
 
 def test_the_kubelets_first_status_comes_early_and_the_flag_for_it_is_gone(machine):
     machine.switch("containerd")
-    assert " ".join(kubelet_files.FIRST_START) in machine.kubelet
+    assert " ".join(kubelet_files.STARTUP_FLAGS) in machine.kubelet
     assert machine.files[0] == ON_CONTAINERD
 
 
@@ -358,7 +374,7 @@ def test_a_cri_that_does_not_answer_stops_it_before_anything(machine, engine):
 @pytest.mark.parametrize("containerd", ["1.6.20", "1.7.24", "2.4.2"])
 def test_the_cri_of_each_containerd_is_recognised(machine, containerd):
     machine.plugins = read_recorded("containerd-%s/plugins-cri-on.txt" % containerd)
-    switch.preconditions({"kubeconfig": str(machine.admin_conf)})
+    switch.preconditions(machine, "/etc/kubernetes/admin.conf")
 
 
 def test_no_kubeconfig_stops_it_before_anything(machine):
@@ -371,7 +387,7 @@ def test_no_kubeconfig_stops_it_before_anything(machine):
 
 def test_broken_quotes_stop_it_before_anything(machine):
     machine.extra.write_text('KUBELET_EXTRA_ARGS="--a')
-    with pytest.raises(commands.NodeError, match=r"default-kubelet: .*Repair the quoting"):
+    with pytest.raises(commands.NodeError, match=r"/etc/default/kubelet: .*Repair the quoting"):
         machine.switch("containerd")
     assert machine.effects == []
 
@@ -420,21 +436,21 @@ def test_pods_that_were_not_ready_before_are_not_waited_for(machine):
     assert machine.switch("containerd", pods_timeout=0)["changed"] is True
 
 
-def test_containerd_that_does_not_start_gets_its_old_configuration(machine, tmp_path):
+def test_containerd_that_does_not_start_gets_its_old_configuration(machine):
     machine.switch("containerd")
-    (tmp_path / "original.toml").write_text("as before")
+    machine.file(paths.CONTAINERD_CONFIG_BEFORE).write_text("as before")
     machine.failing = {"systemctl restart containerd"}
     machine.switch("docker")
     assert machine.containerd_config.read_text() == "as before"
     assert machine.effects.count("systemctl restart containerd") == 2
 
 
-def test_a_configuration_that_was_not_there_before_is_moved_away(machine, tmp_path):
+def test_a_configuration_that_was_not_there_before_is_moved_away(machine):
     machine.switch("containerd")
     machine.failing = {"systemctl restart containerd"}
     machine.switch("docker")
     assert not machine.containerd_config.exists()
-    assert (tmp_path / "config.toml.homelab-broken").read_text() == "broken"
+    assert machine.file(paths.CONTAINERD_CONFIG + ".homelab-broken").read_text() == "broken"
 
 
 def test_the_control_plane_comes_last(machine, engine):
@@ -456,7 +472,7 @@ def test_the_control_plane_comes_last(machine, engine):
             stops_at_start.append(set(engine.stopped))
         return run(words, timeout, check)
 
-    commands.run = watched
+    machine.run = watched
     result = machine.switch("containerd", control_plane_last=True)
     assert [step["name"] for step in result["steps"]][-2:] == [
         "wait for pods",
@@ -481,7 +497,7 @@ def test_the_control_plane_comes_last(machine, engine):
     assert (machine.cgroups / "cpuset" / static_pods.CGROUP / "cpuset.cpus").read_text() == "0-1"
     assert not (machine.cgroups / static_pods.CGROUP).exists()
     assert sorted(os.listdir(machine.manifests)) == [*CONTROL_PLANE, "kube-scheduler.yaml"]
-    assert not machine.real_manifests.exists()
+    assert not machine.masked_manifests.exists()
     assert machine.files == (ON_CONTAINERD, EXTRA_AFTER)
 
 
@@ -502,14 +518,14 @@ def test_a_cgroup_that_does_not_let_go_makes_an_ordinary_switch(machine):
 
 def test_a_control_plane_that_does_not_come_back_goes_back_to_docker(machine):
     machine.failing = {
-        "kubectl --kubeconfig %s --request-timeout=2s get --raw /readyz" % machine.admin_conf
+        "kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout=2s get --raw /readyz"
     }
     with pytest.raises(Failed) as failure:
         machine.switch("containerd", control_plane_last=True)
     assert "the API server did not start on containerd" in failure.value.args[0]["msg"]
     assert machine.files == (KUBEADM, EXTRA)
     assert sorted(os.listdir(machine.manifests)) == [*CONTROL_PLANE, "kube-scheduler.yaml"]
-    assert not machine.real_manifests.exists()
+    assert not machine.masked_manifests.exists()
 
 
 def crash_points(machine, direction, last):
@@ -546,7 +562,7 @@ def test_wherever_it_breaks_off_the_next_run_goes_on(machine, direction, last, t
     for where in crash_points(machine, direction, last):
         for to in then:
             machine.switch(to, control_plane_last=last)
-            assert not machine.real_manifests.exists(), where
+            assert not machine.masked_manifests.exists(), where
             assert len(os.listdir(machine.manifests)) == 3, where
             assert machine.kubelet.count("--network-plugin=cni") == (to == "docker"), where
             assert not machine.journal.exists() or machine.state == "done", where

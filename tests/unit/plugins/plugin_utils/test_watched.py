@@ -104,5 +104,5 @@ def test_a_job_that_ended_between_two_questions_was_not_killed(monkeypatch):
 
 def test_a_job_without_a_process_and_without_an_end_was_killed(monkeypatch):
     monkeypatch.setattr(detached_action, "STATUS_SECONDS", 0)
-    result = watch(DeadJob([], [{"finished": 0}] * (detached_action.GONE_LOOKS + 1)))
+    result = watch(DeadJob([], [{"finished": 0}] * (detached_action.MISSED_POLLS_LIMIT + 1)))
     assert result["failed"] and "was killed on the node" in result["msg"]

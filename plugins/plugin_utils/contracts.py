@@ -1,0 +1,471 @@
+# Copyright: homelab.containerd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What passes between the rooms: one written type for each thing.
+
+Node code runs on Python 3.7, which has no TypedDict: it imports these under TYPE_CHECKING alone.
+A key that may be missing is in a class with total=False; a value that may be unknown is None.
+tests/unit/test_contracts.py holds recorded facts, and what the functions return, against these.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+#: An object of the Kubernetes API or of docker's, as JSON: others say what is in it.
+Object = dict[str, t.Any]
+Runtime = t.Literal["dockershim", "containerd", "cri-dockerd", "cri-o", "unknown"]
+
+
+# --- Facts of a node: runtime_info of node_runtime_info, a class for each gather_subset ---
+
+
+class OsFacts(t.TypedDict):
+    id: str | None
+    pretty_name: str | None
+    kernel: str
+    architecture: str
+    cgroup_version: int
+    systemd: bool
+
+
+class KubernetesFacts(t.TypedDict):
+    node_name: str
+    control_plane: bool
+    kubectl: str | None
+    admin_conf: str | None
+
+
+class FlagsFile(t.TypedDict):
+    """An environment file with the kubelet's flags in one of its variables."""
+
+    path: str
+    variable: str
+    exists: bool
+    words: list[str]
+    error: str | None
+
+
+class UnitDependency(t.TypedDict):
+    """A line of a unit that ties it to another unit."""
+
+    file: str
+    key: str
+    value: str
+
+
+class KubeletFacts(t.TypedDict):
+    binary: str | None
+    version: str | None
+    pid: int | None
+    command_line: list[str]
+    flags: dict[str, str]
+    flag_sources: dict[str, str | None]
+    needs_docker: list[UnitDependency]
+    home: str
+    kubeadm_flags: FlagsFile
+    extra_args: list[FlagsFile]
+    config_path: str
+    config_text: str | None
+    config_error: str | None
+    endpoint: str | None
+    runtime: Runtime | None
+    supports_image_pinning: bool
+
+
+class DaemonJson(t.TypedDict):
+    path: str
+    exists: bool
+    value: dict[str, object]
+    error: str | None
+    duplicates: list[str]
+
+
+class ContainerPod(t.TypedDict):
+    namespace: str | None
+    name: str | None
+    uid: str | None
+
+
+class _Container(t.TypedDict):
+    id: str
+    name: str
+    image: str | None
+    state: str | None
+    owner: t.Literal["kubernetes", "user"]
+
+
+class DockerContainer(_Container, total=False):
+    #: Of Kubernetes' containers.
+    type: str | None
+    pod: ContainerPod
+    #: Of the user's.
+    project: str | None
+    swarm_service: str | None
+    #: Of the user's that were still there when they were looked at.
+    started_at: str | None
+    pid: int | None
+    restart_count: int | None
+
+
+class DockerImage(t.TypedDict):
+    id: str
+    tags: list[str]
+    digests: list[str]
+    size: int
+
+
+class DockerStorage(t.TypedDict):
+    """What decides whether docker's layers can be adopted."""
+
+    root_dir: str | None
+    storage_driver: str | None
+    driver_status: dict[str, str]
+    userns_remap: bool
+    rootless: bool
+
+
+class _Docker(t.TypedDict):
+    binary: str | None
+    active: bool
+    command_line: list[str]
+    flags: dict[str, str]
+    certs_d: dict[str, list[str]]
+    environment: dict[str, str]
+    daemon_json: DaemonJson
+    containers: list[DockerContainer]
+    images: list[DockerImage]
+    stops_with: list[str]
+    error: str | None
+
+
+class DockerFacts(_Docker, total=False):
+    #: Where docker answers. The first five are DockerStorage's.
+    root_dir: str | None
+    storage_driver: str | None
+    driver_status: dict[str, str]
+    userns_remap: bool
+    rootless: bool
+    version: str | None
+    cgroup_driver: str | None
+    live_restore: bool | None
+    default_runtime: str | None
+    runtimes: list[str]
+    swarm: str | None
+    layer_bytes: int | None
+
+
+class DockerProcess(t.TypedDict):
+    pid: int
+    name: str
+    unit: str | None
+    container: str | None
+
+
+Kind = t.Literal["unit", "cron", "script"]
+
+
+class DockerCall(t.TypedDict):
+    """A line of a script that calls docker."""
+
+    line: int
+    command: str
+    purpose: str
+
+
+class DockerCallInFile(DockerCall):
+    path: str
+    kind: Kind
+
+
+class LogAgent(t.TypedDict):
+    path: str
+    line: int
+
+
+class DockerUsersFacts(t.TypedDict):
+    processes: list[DockerProcess]
+    files: list[DockerCallInFile]
+    log_agents: list[LogAgent]
+
+
+class Login(t.TypedDict):
+    path: str
+    hosts: list[str]
+    helpers: list[str]
+    kubelet_reads: bool
+    error: str | None
+
+
+class ImportedConfig(t.TypedDict):
+    path: str
+    text: str
+
+
+class ContainerdFacts(t.TypedDict):
+    binary: str | None
+    version: str | None
+    active: bool
+    config_path: str
+    config_text: str | None
+    config_error: str | None
+    cri_ready: bool
+    pins_images: bool
+    images: list[str]
+    root: str
+    snapshotter: str
+    imports: list[ImportedConfig]
+
+
+class CniConfiguration(t.TypedDict):
+    path: str
+    cni_version: str | None
+    error: str | None
+
+
+class CniFacts(t.TypedDict):
+    conf_dir: str
+    configurations: list[CniConfiguration]
+    bin_dirs: list[str]
+    loopback_supports: list[str]
+    plugins: list[str]
+
+
+class JournalFacts(t.TypedDict):
+    """What an earlier switch left behind, with the kubelet's flags before it."""
+
+    direction: Direction
+    state: JournalState
+    flags_before: dict[str, str]
+
+
+class Disk(t.TypedDict):
+    path: str
+    device: int
+    free_bytes: int
+    free_inodes: int
+    total_inodes: int
+    file_system: str
+
+
+class DiskFacts(t.TypedDict):
+    docker: Disk
+    containerd: Disk
+
+
+class CarryFacts(t.TypedDict):
+    """What of a node's facts decides how its images are carried."""
+
+    docker: DockerFacts
+    containerd: ContainerdFacts
+    disk: DiskFacts
+
+
+class NodeFacts(CarryFacts):
+    """runtime_info with gather_subset: all; with less, a part of it."""
+
+    os: OsFacts
+    kubernetes: KubernetesFacts
+    kubelet: KubeletFacts
+    docker_users: DockerUsersFacts
+    logins: list[Login]
+    cni: CniFacts
+    journal: JournalFacts | None
+
+
+class CarryMethod(t.TypedDict):
+    method: t.Literal["adopt", "stream"]
+    #: Half a sentence.
+    why: str
+
+
+# --- Facts of the cluster: cluster_info of cluster_runtime_info ---
+
+
+class ClusterNode(t.TypedDict):
+    name: str
+    roles: list[str]
+    ready: bool
+    unschedulable: bool
+    tainted: bool
+    runtime: str
+    kubelet: str
+
+
+class SocketUser(t.TypedDict):
+    """A workload that reaches docker's socket or data."""
+
+    namespace: str
+    kind: str
+    name: str
+    nodes: list[str]
+    path: str
+    via: t.Literal["direct", "parent", "data"]
+    purpose: str
+    why: str
+    active: bool
+
+
+class DisruptionBudget(t.TypedDict):
+    namespace: str
+    name: str
+    allowed: int
+    healthy: int
+    desired: int
+    expected: int
+    nodes: list[str]
+
+
+class PodPlace(t.TypedDict):
+    namespace: str
+    name: str
+    node: str
+
+
+class EtcdMembers(t.TypedDict):
+    members: int
+    ready: int
+
+
+class ClusterFacts(t.TypedDict):
+    error: str | None
+    nodes: list[ClusterNode]
+    pods: int
+    users: list[SocketUser]
+    budgets: list[DisruptionBudget]
+    bare_pods: list[PodPlace]
+    local_storage: list[PodPlace]
+    etcd: EtcdMembers
+
+
+# --- What carry_images notes of adopted images: /var/lib/homelab-containerd/adopted.json ---
+
+
+class AdoptedLayer(t.TypedDict):
+    chain: str
+    diff: str
+    size: int
+
+
+class AdoptedImage(t.TypedDict):
+    manifest: str
+    names: list[str]
+    local: bool
+    layers: list[AdoptedLayer]
+
+
+class AdoptionRecord(t.TypedDict, total=False):
+    fill: str
+    #: By image ID.
+    images: dict[str, AdoptedImage]
+    #: By chain ID: the directory of the layer.
+    snapshots: dict[str, str]
+    docker: dict[str, str]
+
+
+class IncompleteImage(t.TypedDict):
+    """An adopted image that has no blobs for these layers; bytes are theirs."""
+
+    id: str
+    names: list[str]
+    layers: list[AdoptedLayer]
+    bytes: int
+
+
+class MissingBlobs(t.TypedDict):
+    #: Those that are to be filled, and those that are not.
+    waiting: list[IncompleteImage]
+    remaining: list[IncompleteImage]
+
+
+# --- The switch's journal, /var/lib/homelab-containerd/switch.json: _switch/journal.py has it ---
+
+Direction = t.Literal["containerd", "docker"]
+JournalState = t.Literal["running", "done", "rolled_back"]
+#: Path to text, None where there is no such file.
+Files = dict[str, str | None]
+
+
+class JournalStep(t.TypedDict):
+    name: str
+    #: Seconds since the epoch, as all times of the journal.
+    start: float
+
+
+class _Journal(t.TypedDict):
+    version: int
+    direction: Direction
+    state: JournalState
+    start: float
+    steps: list[JournalStep]
+    files_after: Files
+
+
+class JournalData(_Journal, total=False):
+    #: Once it has ended.
+    end: float
+    #: Once the node was switched to containerd; a switch to docker leaves them.
+    files_before: Files
+    files_containerd: Files
+
+
+class SwitchStep(t.TypedDict):
+    """A step in switch_runtime's result."""
+
+    name: str
+    start: float
+    end: float
+    delta: float
+
+
+# --- What a node was like before: /var/lib/homelab-containerd/before.json ---
+
+
+class Owner(t.TypedDict):
+    kind: str
+    name: str
+
+
+class ContainerBefore(t.TypedDict):
+    name: str
+    image: str
+    imagePullPolicy: str | None
+    imageID: str | None
+
+
+class PodBefore(t.TypedDict):
+    namespace: str
+    name: str
+    uid: str
+    owner: Owner | None
+    phase: str | None
+    ready: bool
+    containers: list[ContainerBefore]
+    volumes: list[str]
+
+
+class LocalImage(t.TypedDict):
+    id: str
+    tags: list[str]
+
+
+class Probe(t.TypedDict):
+    """A command in a pod, and what it printed before the switch."""
+
+    namespace: str
+    pod: str
+    command: list[str]
+    stdout: str
+
+
+class BeforeSnapshot(t.TypedDict):
+    time: str
+    node: str
+    unschedulable: bool
+    runtime: str
+    pods: list[PodBefore]
+    owner_containers: list[DockerContainer]
+    local_only_images: list[LocalImage]
+    docker_images: list[DockerImage]
+    probes: list[Probe]
