@@ -59,7 +59,7 @@ def why_not(facts: Facts) -> t.Optional[str]:
     docker, disk = facts["docker"], facts["disk"]
     status = docker.get("driver_status") or {}
     options = list((docker.get("daemon_json") or {}).get("value", {}).get("storage-opts") or [])
-    options.append((docker.get("flags") or {}).get("storage-opt", ""))
+    options += (docker.get("flags") or {}).get("storage-opt") or []
     used = snapshotter(facts["containerd"].get("config_text"))
     file_system = disk["docker"].get("file_system")
     if "io.containerd.snapshotter" in status.get("driver-type", ""):

@@ -12,7 +12,10 @@ import os
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import adoption
-from ansible_collections.homelab.containerd.plugins.module_utils._docker import clients
+from ansible_collections.homelab.containerd.plugins.module_utils._docker import (
+    clients,
+    daemon_config,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
     DockerAPI,
     DockerError,
@@ -28,7 +31,6 @@ from ansible_collections.homelab.containerd.plugins.module_utils._facts.host imp
     find_program,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
-from ansible_collections.homelab.containerd.plugins.module_utils._host.flags import flag_values
 
 WORKERS = 16
 
@@ -105,7 +107,7 @@ def layer_bytes(root: str, driver: str) -> t.Optional[int]:
 def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
     binary = find_program("dockerd", "docker")
     pid, words = commands.command_line("dockerd")
-    flags = flag_values(words[1:])
+    flags = daemon_config.flag_values(words)
     found = {
         "binary": binary,
         "active": False,
@@ -117,7 +119,7 @@ def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
             name: without_credentials(value)
             for name, value in proxies(environment(pid) if pid else {}).items()
         },
-        "daemon_json": daemon_json(flags.get("config-file", "/etc/docker/daemon.json")),
+        "daemon_json": daemon_json(daemon_config.config_file(flags)),
         "containers": [],
         "images": [],
         "stops_with": [],
@@ -153,7 +155,7 @@ def docker_facts(socket_path: str) -> t.Dict[str, t.Any]:
         version=info.get("ServerVersion"),
         cgroup_driver=info.get("CgroupDriver"),
         live_restore=info.get("LiveRestoreEnabled"),
-        containerd_address=flags.get("containerd"),
+        containerd_address=flags.get("containerd", [None])[-1],
         logging_driver=info.get("LoggingDriver"),
         default_runtime=info.get("DefaultRuntime"),
         runtimes=sorted(info.get("Runtimes") or {}),

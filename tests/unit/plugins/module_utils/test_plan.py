@@ -116,8 +116,8 @@ def test_cgroup_drivers_that_differ(facts, kubelet):
     [
         (b'{"insecure-registries": ["registry.lab:5000"', "line 1 column"),
         (b'\xef\xbb\xbf{"log-driver": "json-file"}', "BOM"),
-        (b'["registry.lab:5000"]', "found list"),
-        (b"null", "found NoneType"),
+        (b'["registry.lab:5000"]', "found a list"),
+        (b"null", "found null"),
         (b"insecure-registries: registry.lab:5000", "Expecting value"),
         (b'{"insecure-registries": "registry.lab:5000"}', "insecure-registries"),
     ],
@@ -293,7 +293,7 @@ def test_a_docker_on_tcp(facts, words, hosts, origin):
     (found,) = [w for w in decide(facts)["warnings"] if w["code"] in ("HC208", "HC219")]
     assert found["code"] == "HC208" and "root on this node" in found["text"]
     assert found["evidence"]["file"] == origin
-    facts["docker"]["flags"]["tlsverify"] = "true"
+    facts["docker"]["flags"]["tlsverify"] = ["true"]
     (found,) = [w for w in decide(facts)["warnings"] if w["code"] == "HC208"]
     assert "root on this node" not in found["text"]
 
