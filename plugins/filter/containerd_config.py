@@ -37,7 +37,7 @@ def containerd_config(existing: str, settings: dict[str, t.Any]) -> str:
 
 
 def containerd_registries(existing: str) -> list[Registry]:
-    """The registries of a config.toml's CRI, which containerd_config takes out of it."""
+    """The registries of a config.toml's CRI, which containerd_config removes from it."""
     document = toml.parse(existing or "").unwrap()
     return [] if problem(document) else registries_of(document)
 

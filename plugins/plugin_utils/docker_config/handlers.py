@@ -22,7 +22,7 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.v
     parse_size,
 )
 
-#: docker's storage drivers that containerd's default, overlayfs, stands for.
+#: docker's storage drivers that containerd's default, overlayfs, replaces.
 OVERLAY_DRIVERS = ("overlay2", "overlay", "aufs", "overlayfs")
 #: Where proxies go.
 PROXY_FILES = "a drop-in of containerd.service, and BuildKit's environment"
@@ -52,7 +52,7 @@ def exec_opts(out: Collector, row: Key, value: list[str], origin: str) -> None:
         elif option == "native.cgroupdriver":
             out.wrong(key, item, origin, "the cgroup driver is systemd or cgroupfs")
         elif option == "isolation":
-            out.add(key, item, origin, NOT_NEEDED, "About Windows")
+            out.add(key, item, origin, NOT_NEEDED, "Concerns Windows")
         else:
             out.unknown(key, item, origin, ["native.cgroupdriver"])
 
@@ -77,7 +77,7 @@ def storage_opts(out: Collector, row: Key, value: list[str], origin: str) -> Non
         option, _separator, item = entry.partition("=")
         key = "storage-opts." + option
         if option.endswith("override_kernel_check"):
-            out.add(key, item, origin, NOT_NEEDED, "About the checks of docker's own driver")
+            out.add(key, item, origin, NOT_NEEDED, "Concerns the checks of docker's driver")
         else:
             out.add_row(row, item, origin, key)
 
@@ -108,7 +108,7 @@ def default_shm_size(out: Collector, row: Key, value: str, origin: str) -> None:
 def hosts(out: Collector, row: Key, value: list[str], origin: str) -> None:
     local = [host for host in value if host.startswith(("unix:", "fd:"))]
     if local:
-        out.add(row.name, local, origin, NOT_NEEDED, "docker's own socket on this machine")
+        out.add(row.name, local, origin, NOT_NEEDED, "docker's socket on this machine")
     for host in value:
         if host not in local:
             out.add_row(row, host, origin)

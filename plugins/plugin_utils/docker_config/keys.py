@@ -29,10 +29,10 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.r
 _HOSTS = "hosts.toml of the registry, and buildkitd.toml"
 _KUBELET = "kubelet config.yaml: "
 _CNI = "The pods' network is CNI's, not docker's bridge"
-_SWARM = "Swarm's; Kubernetes has its own"
-_TCP = "Belongs to docker's own TCP socket (hosts)"
+_SWARM = "Concerns Swarm; Kubernetes has its own"
+_TCP = "Concerns docker's TCP socket (hosts)"
 _OWN = "Concerns the docker daemon alone"
-_CONTAINERS_OWN = "Concerns docker's own containers, which stay with docker"
+_CONTAINERS_OWN = "Concerns containers that docker itself runs; they stay with docker"
 
 _TABLE = (
     Key("allow-direct-routing", "bool", NOT_NEEDED, "", _CNI),
@@ -41,7 +41,7 @@ _TABLE = (
         "list",
         NOT_NEEDED,
         "",
-        "About pushing, which the kubelet never does; Docker removed it in 28",
+        "Concerns pushing, which the kubelet never does; Docker removed it in 28",
     ),
     Key("api-cors-header", "str", NOT_NEEDED, "", _TCP),
     Key("apparmor-profile", "str", NOT_NEEDED, "", _CONTAINERS_OWN),
@@ -50,8 +50,8 @@ _TABLE = (
         "list",
         NO_EQUIVALENT,
         "",
-        "containerd has no authorization plugins: its socket is root's",
-        "Say who may do what with RBAC and admission in Kubernetes.",
+        "containerd has no authorization plugins: only root can use its socket",
+        "Use RBAC and admission in Kubernetes.",
         flag="authorization-plugin",
     ),
     Key("bip", "str", NOT_NEEDED, "", _CNI),
@@ -63,7 +63,7 @@ _TABLE = (
         "map",
         TRANSLATED,
         "buildkitd.toml: gcpolicy",
-        "What docker build's cache may keep becomes BuildKit's bound",
+        "The limit of docker build's cache becomes BuildKit's",
         only="file",
         handler=handlers.builder,
     ),
@@ -79,8 +79,15 @@ _TABLE = (
         _SWARM + "; Docker removed it in 23",
         flag="cluster-store-opt",
     ),
-    Key("config-file", "str", NOT_NEEDED, "", "Says where daemon.json is; it is read", only="flag"),
-    Key("containerd", "str", NOT_NEEDED, "", "docker's way to containerd"),
+    Key(
+        "config-file",
+        "str",
+        NOT_NEEDED,
+        "",
+        "The path of daemon.json, which is read from there",
+        only="flag",
+    ),
+    Key("containerd", "str", NOT_NEEDED, "", "The address of the containerd that docker uses"),
     Key("containerd-namespace", "str", NOT_NEEDED, "", "The kubelet's namespace is k8s.io"),
     Key(
         "containerd-plugin-namespace",
@@ -97,7 +104,7 @@ _TABLE = (
         NO_EQUIVALENT,
         "",
         "The kubelet gives no real-time CPU time",
-        "Run what needs it outside of Kubernetes.",
+        "Run workloads that need it outside of Kubernetes.",
     ),
     Key(
         "cpu-rt-runtime",
@@ -105,15 +112,21 @@ _TABLE = (
         NO_EQUIVALENT,
         "",
         "The kubelet gives no real-time CPU time",
-        "Run what needs it outside of Kubernetes.",
+        "Run workloads that need it outside of Kubernetes.",
     ),
-    Key("cri-containerd", "bool", NOT_NEEDED, "", "About the containerd that docker itself starts"),
+    Key(
+        "cri-containerd",
+        "bool",
+        NOT_NEEDED,
+        "",
+        "Concerns the containerd that docker itself starts",
+    ),
     Key(
         "data-root",
         "str",
         NOT_NEEDED,
         "",
-        "containerd keeps its data in a place of its own, /var/lib/containerd",
+        "containerd keeps its data in a directory of its own, /var/lib/containerd",
         "If that disk is too small: containerd_config_overrides: {root: …}, before the migration.",
     ),
     Key("debug", "bool", NOT_NEEDED, "", _OWN),
@@ -155,7 +168,7 @@ _TABLE = (
         "Mount an emptyDir with medium: Memory on /dev/shm in the pods that need more.",
         handler=handlers.default_shm_size,
     ),
-    Key("default-stop-timeout", "int", NOT_NEEDED, "", "A pod says terminationGracePeriodSeconds"),
+    Key("default-stop-timeout", "int", NOT_NEEDED, "", "A pod sets terminationGracePeriodSeconds"),
     Key(
         "default-ulimits",
         "map",
@@ -225,7 +238,7 @@ _TABLE = (
         "str",
         NOT_NEEDED,
         "",
-        "containerd's socket is root's; who may build is in buildkit_users",
+        "Only root can use containerd's socket; who may build is in buildkit_users",
     ),
     Key("help", "bool", NOT_NEEDED, "", _OWN, only="flag"),
     Key("host-gateway-ip", "str", NOT_NEEDED, "", _CONTAINERS_OWN),
@@ -236,7 +249,7 @@ _TABLE = (
         NO_EQUIVALENT,
         "",
         "containerd has no TCP API; docker's stays until docker is retired",
-        "Point what uses it to kubectl, or to buildkitd with TLS for builds.",
+        "Change its clients to kubectl, or to buildkitd with TLS for builds.",
         flag="host",
         handler=handlers.hosts,
     ),
@@ -417,7 +430,7 @@ _TABLE = (
         "str",
         NOT_NEEDED,
         "",
-        "Pods say their seccompProfile themselves; dockershim never used docker's default for them",
+        "Pods set their seccompProfile themselves; dockershim never used docker's default for them",
     ),
     Key(
         "selinux-enabled",
@@ -433,7 +446,7 @@ _TABLE = (
         "str",
         NOT_NEEDED,
         "",
-        "containerd's own snapshotter, overlayfs, does what overlay2 did",
+        "containerd's snapshotter overlayfs replaces overlay2",
         handler=handlers.storage_driver,
     ),
     Key(

@@ -64,7 +64,7 @@ def host_problem(host: str) -> str | None:
 
 
 def read_insecure(entries: t.Iterable[str]) -> Insecure:
-    """docker takes a scheme away, counts 127.0.0.0/8 and ::1 always, and Docker Hub never."""
+    """docker removes a scheme; 127.0.0.0/8 and ::1 always count, and Docker Hub never."""
     found = Insecure([], [], [], [])
     for entry in dict.fromkeys(entries):
         scheme, separator, rest = entry.partition("://")
@@ -88,7 +88,7 @@ def _network(
     text: str,
 ) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     try:
-        # docker takes 10.1.2.3/8 as well.
+        # docker accepts 10.1.2.3/8 as well.
         return ipaddress.ip_network(text, False)
     except ValueError:
         return None

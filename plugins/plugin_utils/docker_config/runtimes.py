@@ -86,7 +86,7 @@ def default_runtime(out: Collector, row: Key, value: str, origin: str) -> None:
         out.containerd["default_runtime_name"] = value
         out.add_row(row, value, origin)
     elif re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+", value):
-        # docker takes the name of any shim that is installed.
+        # docker accepts the name of any shim that is installed.
         out.containerd.setdefault("runtimes", {})[value] = {"runtime_type": value}
         out.containerd["default_runtime_name"] = value
         out.add_row(row, value, origin)
@@ -99,7 +99,7 @@ def default_runtime(out: Collector, row: Key, value: str, origin: str) -> None:
 def translate_runtime(name: str, value: Json) -> Outcome:
     """The cgroup driver is not set here: containerd_config.merge_settings does it for all."""
     if name == "runc":
-        return Outcome(None, "the name runc is docker's own", True)
+        return Outcome(None, "the name runc is reserved by docker", True)
     if not name or not name.isprintable() or re.search(r"[\"\\]", name):
         # containerd 1.x cannot read such a key, however it is quoted (go-toml v1).
         return Outcome(None, "its name has characters that containerd cannot read")
