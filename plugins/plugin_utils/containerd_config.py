@@ -189,7 +189,8 @@ def _read_registries(table: t.Any) -> tuple[list[Registry], list[str]]:
     for host in dict.fromkeys([str(host) for host in mirrors] + sorted(tls)):
         endpoints = _get(mirrors, host).get("endpoint") or []
         read = registries.read_mirrors([str(url) for url in endpoints])
-        if read.refused or (host != "*" and registries.host_problem(host)):
+        named = host == "*" or (registries.host_problem(host) is None and host[0] != "[")
+        if read.refused or read.ipv6 or not named:
             refused.append("mirrors.%s" % host)
             continue
         own = {"https://" + host, registries.DOCKER_HUB_SERVER if host == "docker.io" else ""}

@@ -27,7 +27,13 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.containerd_conf
     Settings,
     merge_settings,
 )
-from containerds import BOOTED, INVALID, ask, versions_of
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.registries import (
+    hosts_toml,
+)
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.result import (
+    Registry,
+)
+from containerds import BOOTED, INVALID, ask, ask_hosts, versions_of
 from support import SETTINGS, read_recorded
 
 NVIDIA = {"path": "/usr/bin/nvidia-container-runtime", "runtimeArgs": []}
@@ -240,3 +246,30 @@ def test_a_configuration_that_cri_refuses_is_noticed(containerd, tmp_path):
     assert broken != text
     log = ask(containerd, tmp_path, {"broken": broken}).log("broken")
     assert INVALID in log
+
+
+#: Registries as daemon.json, certs.d and an older config.toml have them.
+REGISTRIES: dict[str, Registry] = {
+    "insecure": {"host": "nas.home:5000", "insecure": True},
+    "mirrors": {
+        "host": "docker.io",
+        "mirrors": ["https://mirror.home", "http://10.0.0.7:5000/hub"],
+        "tls": {"mirror.home": {"skip_verify": True}},
+    },
+    "plain": {"host": "nas.home:5000"},
+    "default": {"host": "_default", "mirrors": ["http://mirror.home"]},
+}
+
+
+def test_containerd_reads_each_hosts_toml(containerd, tmp_path):
+    texts = {name: (entry["host"], hosts_toml(entry)) for name, entry in REGISTRIES.items()}
+    broken = texts["insecure"][1].replace('5000"]', '5000"')
+    answers = ask_hosts(containerd, tmp_path, {**texts, "broken": ("nas.home:5000", broken)})
+    for name in texts:
+        said = answers.pull(name)
+        # It got as far as the network, which is not there.
+        assert "failed to do request" in said, (name, said)
+        assert "hosts.toml" not in said, (name, said)
+    assert "//mirror.home/" in answers.pull("mirrors")
+    # Or this could not fail.
+    assert "hosts.toml" in answers.pull("broken")

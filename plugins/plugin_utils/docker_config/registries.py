@@ -40,18 +40,20 @@ _MIRROR = r"(https?)://(%s)((?:/[A-Za-z0-9._~%%/-]*)?)" % _HOST
 
 
 class Insecure(t.NamedTuple):
-    """insecure-registries by their kind; refused: (entry, why)."""
+    """insecure-registries by their kind; ipv6: hosts by address; refused: (entry, why)."""
 
     hosts: list[str]
     networks: list[str]
     loopback: list[str]
+    ipv6: list[str]
     refused: list[tuple[str, str]]
 
 
 class Mirrors(t.NamedTuple):
-    """registry-mirrors in docker's order; refused: (URL, why)."""
+    """registry-mirrors in docker's order; ipv6: those by address; refused: (URL, why)."""
 
     urls: list[str]
+    ipv6: list[str]
     refused: list[tuple[str, str]]
 
 
@@ -65,7 +67,7 @@ def host_problem(host: str) -> str | None:
 
 def read_insecure(entries: t.Iterable[str]) -> Insecure:
     """docker removes a scheme; 127.0.0.0/8 and ::1 always count, and Docker Hub never."""
-    found = Insecure([], [], [], [])
+    found = Insecure([], [], [], [], [])
     for entry in dict.fromkeys(entries):
         scheme, separator, rest = entry.partition("://")
         host = (rest if separator else entry).rstrip("/")
@@ -79,6 +81,8 @@ def read_insecure(entries: t.Iterable[str]) -> Insecure:
             found.refused.append((entry, trouble))
         elif host in (DOCKER_HUB, "index." + DOCKER_HUB):
             found.refused.append((entry, "is Docker Hub, which docker never treats as insecure"))
+        elif host.startswith("["):
+            found.ipv6.append(host)
         elif host not in found.hosts:
             found.hosts.append(host)
     return found
@@ -96,7 +100,7 @@ def _network(
 
 def read_mirrors(urls: t.Iterable[str]) -> Mirrors:
     """docker refuses a mirror with a password; the URL goes into hosts.toml without it."""
-    found = Mirrors([], [])
+    found = Mirrors([], [], [])
     for url in urls:
         plain = re.sub(r"(?<=://)[^/\s]*@", "", url)
         if plain != url:
@@ -105,6 +109,8 @@ def read_mirrors(urls: t.Iterable[str]) -> Mirrors:
         match = re.fullmatch(_MIRROR, plain)
         if not match or int(match.group(3) or 0) > 65535:
             found.refused.append((plain, "is not an http:// or https:// URL"))
+        elif "//[" in plain:
+            found.ipv6.append(plain)
         elif plain not in found.urls:
             found.urls.append(plain)
     return found
@@ -134,6 +140,7 @@ def insecure_registries(out: Collector, row: Key, value: list[str], origin: str)
             remedy="Name those in use, with their ports: containerd_registries: [{host: "
             '"…:5000", insecure: true}].',
         )
+    _no_ipv6(out, row, found.ipv6, origin)
     for entry, why in found.refused:
         out.wrong(row.name, entry, origin, "%s %s" % (clean(without_credentials(entry)), why))
 
@@ -143,12 +150,25 @@ def registry_mirrors(out: Collector, row: Key, value: list[str], origin: str) ->
     out.mirrors += [url for url in found.urls if url not in out.mirrors]
     if found.urls:
         out.add_row(row, found.urls, origin)
+    _no_ipv6(out, row, found.ipv6, origin)
     for url, why in found.refused:
         why = "%s %s" % (clean(url), why)
-        if url.rstrip("/") in found.urls:
+        if url.rstrip("/") in found.urls + found.ipv6:
             out.problem(row.name, why)
         else:
             out.wrong(row.name, url, origin, why)
+
+
+def _no_ipv6(out: Collector, row: Key, entries: list[str], origin: str) -> None:
+    for entry in entries:
+        out.add(
+            row.name,
+            entry,
+            origin,
+            NO_EQUIVALENT,
+            "containerd 1.x cannot read a hosts.toml file that names an IPv6 address",
+            remedy="Give the registry a host name.",
+        )
 
 
 def certificate_directories(out: Collector, directories: t.Mapping[str, t.Sequence[str]]) -> None:

@@ -135,6 +135,17 @@ def test_overrides_come_last():
                 "version": 2,
                 "plugins": {
                     "io.containerd.grpc.v1.cri": {
+                        "registry": {"mirrors": {"b": {"endpoint": ["http://[fd00::7]:5000"]}}}
+                    }
+                },
+            },
+            "mirrors.b",
+        ),
+        (
+            {
+                "version": 2,
+                "plugins": {
+                    "io.containerd.grpc.v1.cri": {
                         "registry": {"configs": {"a/b": {"tls": {"ca_file": "/x"}}}}
                     }
                 },

@@ -249,6 +249,19 @@ def test_mirrors_hold_for_docker_hub_alone():
     assert fates(found, "registry-mirrors") == ["translated", "unknown"]
 
 
+def test_addresses_of_ipv6_have_no_equivalent():
+    """go-toml v1 ends a table's name at the first "]", quoted or not (seen with 1.6.20)."""
+    found = translate(
+        {
+            "insecure-registries": ["[fd00::7]:5000", "nas.home:5000"],
+            "registry-mirrors": ["http://[fd00::7]:5000", "https://m.home"],
+        }
+    )
+    for key in ("insecure-registries", "registry-mirrors"):
+        assert fates(found, key) == ["translated", "no_equivalent"]
+    assert "fd00" not in json.dumps(found["registries"]) and not found["problems"]
+
+
 def test_a_mirrors_password_does_not_get_far():
     found = translate({"registry-mirrors": ["https://me:hush@m.home"]})
     assert found["registries"][0]["mirrors"] == ["https://m.home"]
