@@ -29,6 +29,8 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize i
 
 #: docker's drivers that keep logs in files on the node, as the kubelet does.
 FILE_LOG_DRIVERS = ("json-file", "local", "")
+#: The kubelet does not start with fewer (container_log_manager.go).
+FEWEST_FILES = 2
 REMEDY = "Let an agent (fluent-bit, Vector, …) read /var/log/containers and send it."
 
 _LABELS = "Log agents add a pod's labels themselves."
@@ -115,33 +117,32 @@ def _max_size(out: Collector, key: str, value: str, origin: str) -> None:
         return
     quantity = kubernetes_quantity(size)
     out.kubelet["containerLogMaxSize"] = quantity
-    out.add(
-        key,
-        value,
-        origin,
-        TRANSLATED,
-        "%s, the same number of bytes as the kubelet writes it (docker counts in thousands)"
-        % quantity,
-        "kubelet config.yaml: containerLogMaxSize",
-    )
+    text = "%s, the same number of bytes as the kubelet writes it (docker counts in thousands)"
+    to = "kubelet config.yaml: containerLogMaxSize"
+    if out.log_driver != "local" and out.log_options.get("max-file") is None:
+        # json-file keeps 1 file by default (moby's jsonfilelog.New), local 5 as the kubelet does.
+        out.kubelet["containerLogMaxFiles"] = FEWEST_FILES
+        text += "; with 2 files, as docker keeps 1 without max-file and the kubelet refuses less"
+        to += ", containerLogMaxFiles"
+    out.add(key, value, origin, TRANSLATED, text % quantity, to)
 
 
 def _max_file(out: Collector, key: str, value: str, origin: str) -> None:
     if not re.fullmatch(r"[+]?[0-9]{1,9}", value) or int(value) < 1:
         out.wrong(key, value, origin, "it is not a number of files")
         return
-    if out.log_size is None and out.log_driver != "local":
+    if out.log_options.get("max-size") is None and out.log_driver != "local":
         out.add(
             key, value, origin, NOT_NEEDED, "Without max-size docker never begins a second file"
         )
         return
     files = int(value)
-    out.kubelet["containerLogMaxFiles"] = max(files, 2)
+    out.kubelet["containerLogMaxFiles"] = max(files, FEWEST_FILES)
     out.add(
         key,
         value,
         origin,
         TRANSLATED,
-        "The kubelet refuses less than 2" if files < 2 else "Files of each container",
+        "The kubelet refuses less than 2" if files < FEWEST_FILES else "Files of each container",
         "kubelet config.yaml: containerLogMaxFiles",
     )

@@ -154,7 +154,7 @@ class Collector:
         self.with_certificates: list[str] = []
         # What one key has to know of another.
         self.log_driver = "json-file"
-        self.log_size: str | None = None
+        self.log_options: dict[str, Json] = {}
         self.runtimes: set[str] = set()
 
     def result(self) -> Translated:

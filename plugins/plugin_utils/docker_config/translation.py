@@ -128,8 +128,8 @@ def _look_ahead(out: Collector, found: dict[str, Json]) -> None:
     if isinstance(found.get("log-driver"), str):
         out.log_driver = found["log-driver"]
     options = found.get("log-opts")
-    if isinstance(options, dict) and options.get("max-size") is not None:
-        out.log_size = str(options["max-size"])
+    if isinstance(options, dict):
+        out.log_options.update(options)
     named = found.get("runtimes")
     for name, runtime in named.items() if isinstance(named, dict) else ():
         if runtimes.translate_runtime(name, runtime).runtime:

@@ -314,7 +314,8 @@ def test_docker_counts_log_sizes_in_thousands(written, size, quantity):
     if size:
         assert kubernetes_quantity(size) == quantity
         assert translate({"log-opts": {"max-size": written}})["kubelet"] == {
-            "containerLogMaxSize": quantity
+            "containerLogMaxSize": quantity,
+            "containerLogMaxFiles": 2,
         }
 
 
@@ -331,7 +332,10 @@ def test_a_quantity_is_exact(size):
         ({"log-opts": {"max-file": "3", "max-size": "10m"}}, ("10M", 3)),
         # The kubelet does not start with fewer than 2.
         ({"log-opts": {"max-size": "10m", "max-file": "1"}}, ("10M", 2)),
-        ({"log-driver": "json-file", "log-opts": {"max-size": "10m"}}, ("10M", None)),
+        # docker keeps one file, and the kubelet five where nothing is set.
+        ({"log-opts": {"max-size": "100m"}}, ("100M", 2)),
+        ({"log-driver": "json-file", "log-opts": {"max-size": "10m"}}, ("10M", 2)),
+        ({"log-driver": "local", "log-opts": {"max-size": "10m"}}, ("10M", None)),
         ({"log-driver": "local", "log-opts": {"max-file": "7"}}, (None, 7)),
         # Without max-size, json-file never rotates.
         ({"log-opts": {"max-file": "3"}}, (None, None)),
