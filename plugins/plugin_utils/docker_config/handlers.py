@@ -106,12 +106,17 @@ def default_shm_size(out: Collector, row: Key, value: str, origin: str) -> None:
 
 
 def hosts(out: Collector, row: Key, value: list[str], origin: str) -> None:
-    local = [host for host in value if host.startswith(("unix:", "fd:"))]
-    if local:
+    """Without a scheme it is TCP (moby's opts/hosts.go): "0.0.0.0:2375", ":2375"."""
+    addresses = [host.strip() for host in value if host.strip()]
+    addresses = [host if "://" in host else "tcp://" + host for host in addresses]
+    local = [host for host in addresses if host.startswith(("unix://", "fd://"))]
+    if local or not addresses:
         out.add(row.name, local, origin, NOT_NEEDED, "docker's socket on this machine")
-    for host in value:
-        if host not in local:
+    for host in addresses:
+        if host.startswith("tcp://"):
             out.add_row(row, host, origin)
+        elif host not in local:
+            out.wrong(row.name, host, origin, "its scheme is not tcp, unix or fd")
 
 
 def features(out: Collector, row: Key, value: dict[str, Json], origin: str) -> None:

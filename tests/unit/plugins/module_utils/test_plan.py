@@ -283,6 +283,7 @@ def test_a_network_of_insecure_registries_is_a_warning(facts):
     [
         (["dockerd", "-H", "tcp://0.0.0.0:2375"], None, "command line"),
         (["dockerd", "-H", "fd://", "--host=tcp://0.0.0.0:2375"], None, "command line"),
+        (["dockerd", "-H", ":2375"], None, "command line"),
         (["dockerd"], ["fd://", "tcp://0.0.0.0:2375"], "/etc/docker/daemon.json"),
     ],
 )

@@ -536,12 +536,29 @@ def test_a_key_in_both_places():
 
 
 @pytest.mark.parametrize(
+    ("host", "value"),
+    [
+        ("tcp://10.0.0.7:2376", "tcp://10.0.0.7:2376"),
+        # opts/hosts.go: no scheme is tcp, and no address every one of the machine's.
+        ("0.0.0.0:2375", "tcp://0.0.0.0:2375"),
+        (":2375", "tcp://:2375"),
+        (" 10.0.0.7 ", "tcp://10.0.0.7"),
+    ],
+)
+def test_docker_on_tcp(host, value):
+    for found in (translate({"hosts": ["fd://", host]}), translate({}, ["-Hfd://", "-H", host])):
+        assert fates(found, "hosts") == ["not_needed", "no_equivalent"]
+        assert found["settings"][1]["value"] == value
+
+
+@pytest.mark.parametrize(
     ("config", "fate"),
     [
         ({"storage-driver": "overlay2"}, "not_needed"),
         ({"storage-driver": "zfs"}, "no_equivalent"),
         ({"hosts": ["fd://", "unix:///x"]}, "not_needed"),
-        ({"hosts": ["tcp://0.0.0.0:2375"]}, "no_equivalent"),
+        ({"hosts": [""]}, "not_needed"),
+        ({"hosts": ["http://x:1"]}, "unknown"),
         ({"init": False}, "not_needed"),
         ({"init": True}, "no_equivalent"),
         ({"default-shm-size": "64M"}, "not_needed"),
