@@ -43,7 +43,9 @@ def selinux_enabled(out: Collector, row: Key, value: bool, origin: str) -> None:
 
 def exec_opts(out: Collector, row: Key, value: list[str], origin: str) -> None:
     for entry in value:
-        option, separator, item = entry.partition("=")
+        # dockerd removes spaces and ignores the case of the name (parsers.ParseKeyValueOpt, getCD).
+        option, separator, item = (part.strip() for part in entry.partition("="))
+        option = option.lower()
         key = "exec-opts." + option
         if not separator:
             out.wrong(row.name, entry, origin, "it is not of the form option=value")

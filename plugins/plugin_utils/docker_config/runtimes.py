@@ -38,6 +38,10 @@ SCRIPTS = "/usr/local/lib/homelab-containerd/runtimes"
 FIELDS = ("path", "runtimeArgs", "runtimeType", "options")
 
 
+#: Go's encoding/json ignores the case of a field's name.
+_FIELD = {field.lower(): field for field in FIELDS}
+
+
 class Outcome(t.NamedTuple):
     """A runtime as containerd has it, or why not, and whether dockerd refuses it too."""
 
@@ -47,12 +51,13 @@ class Outcome(t.NamedTuple):
 
 
 def runtimes(out: Collector, row: Key, value: dict[str, Json], origin: str) -> None:
-    for name, item in value.items():
+    for name, written in value.items():
         key = "runtimes." + name
+        item = fields_of(written)
         found = translate_runtime(name, item)
         if found.runtime:
             out.containerd.setdefault("runtimes", {})[name] = found.runtime
-            out.add(key, item, origin, TRANSLATED, row.text, row.to)
+            out.add(key, written, origin, TRANSLATED, row.text, row.to)
             if item.get("runtimeArgs"):
                 command = script_command(item["path"], item["runtimeArgs"])
                 out.scripts[script_path(name)] = str(command)
@@ -66,11 +71,11 @@ def runtimes(out: Collector, row: Key, value: dict[str, Json], origin: str) -> N
                     remedy="Correct or remove it; it is not carried over.",
                 )
         elif found.refused:
-            out.wrong(key, item, origin, found.why)
+            out.wrong(key, written, origin, found.why)
         else:
             out.add(
                 key,
-                item,
+                written,
                 origin,
                 NO_EQUIVALENT,
                 found.why,
@@ -96,8 +101,15 @@ def default_runtime(out: Collector, row: Key, value: str, origin: str) -> None:
         )
 
 
+def fields_of(value: Json) -> Json:
+    """A runtime with its fields' names as moby has them; other fields keep theirs."""
+    if not isinstance(value, dict):
+        return value
+    return {_FIELD.get(name.lower(), name): item for name, item in value.items()}
+
+
 def translate_runtime(name: str, value: Json) -> Outcome:
-    """The cgroup driver is not set here: containerd_config.merge_settings does it for all."""
+    """value: as fields_of() returns it. merge_settings sets the cgroup driver of all runtimes."""
     if name == "runc":
         return Outcome(None, "the name runc is reserved by docker", True)
     if not name or not name.isprintable() or re.search(r"[\"\\]", name):

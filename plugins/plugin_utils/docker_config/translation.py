@@ -132,7 +132,7 @@ def _look_ahead(out: Collector, found: dict[str, Json]) -> None:
         out.log_options.update(options)
     named = found.get("runtimes")
     for name, runtime in named.items() if isinstance(named, dict) else ():
-        if runtimes.translate_runtime(name, runtime).runtime:
+        if runtimes.translate_runtime(name, runtimes.fields_of(runtime)).runtime:
             out.runtimes.add(name)
 
 

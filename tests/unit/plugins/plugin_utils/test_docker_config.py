@@ -435,6 +435,25 @@ def test_runtimes(runtime, fate, carried):
         assert one(found, "default-runtime")["fate"] == "unknown"
 
 
+def test_fields_of_a_runtime_in_another_case():
+    """Go's encoding/json takes them; of two spellings, the last one."""
+    runtime = {"path": "/old", "Path": "/usr/bin/runsc", "RUNTIMEARGS": ["--debug"], "Args": []}
+    found = translate({"runtimes": {"gvisor": runtime}, "default-runtime": "gvisor"})
+    assert fates(found, "runtimes.gvisor") == ["translated"]
+    assert fates(found, "runtimes.gvisor.Args") == ["unknown"]
+    assert list(found["scripts"].values()) == ["/usr/bin/runsc --debug"]
+    assert found["containerd"]["default_runtime_name"] == "gvisor"
+
+
+@pytest.mark.parametrize(
+    "entry", ["native.cgroupdriver = systemd", " Native.CgroupDriver=systemd "]
+)
+def test_an_execution_option_with_spaces_and_capitals(entry):
+    found = translate({"exec-opts": [entry]})
+    assert one(found, "exec-opts.native.cgroupdriver")["fate"] == "translated"
+    assert one(found, "exec-opts.native.cgroupdriver")["value"] == "systemd"
+
+
 def test_a_runtimes_arguments_need_a_script():
     found = translate(
         {
