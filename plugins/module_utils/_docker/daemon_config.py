@@ -13,6 +13,8 @@ import typing as t
 
 DAEMON_JSON = "/etc/docker/daemon.json"
 CERTS_D = "/etc/docker/certs.d"
+#: What JSON has between its values.
+WHITESPACE = " \t\r\n"
 #: Levels of JSON; dockerd's own settings have 5 at most.
 MAX_DEPTH = 64
 PROXIES = {"http-proxy": "HTTP_PROXY", "https-proxy": "HTTPS_PROXY", "no-proxy": "NO_PROXY"}
@@ -158,25 +160,42 @@ def parse(text: str) -> t.Tuple[t.Dict[str, t.Any], t.Optional[str], t.List[str]
     if text.startswith("\ufeff"):
         text = text[1:]
         error = "it begins with a byte order mark (BOM), which dockerd before 23 refuses"
-    body = text.strip(" \t\r\n")
-    if not body:
+    start = len(text) - len(text.lstrip(WHITESPACE))
+    if start == len(text):
         return {}, error, []
     decoder = json.JSONDecoder(
         object_pairs_hook=pairs, parse_constant=refuse, parse_float=number, parse_int=whole
     )
     try:
-        value, end = decoder.raw_decode(body)
+        value, end = decoder.raw_decode(text, start)
     except RecursionError:
         return {}, "it is nested too deeply", []
+    except json.JSONDecodeError as exc:
+        return {}, _syntax_error(exc), []
     except ValueError as exc:
         return {}, str(exc), []
     if not isinstance(value, dict):
         return {}, "a JSON object is expected, found %s" % type_of(value), []
     if _depth(value) > MAX_DEPTH:
         return {}, "it is nested too deeply", []
-    if body[end:].strip(" \t\r\n"):
+    if text[end:].strip(WHITESPACE):
         error = "something comes after the JSON object, which dockerd from 23 on refuses"
     return value, error, list(dict.fromkeys(duplicates))
+
+
+def _syntax_error(error: json.JSONDecodeError) -> str:
+    """What is wrong and where; the two most frequent faults by their names."""
+    text, position, why = error.doc, error.pos, error.msg
+    if text.startswith(("//", "/*", "#"), position):
+        why = "JSON has no comments"
+    else:
+        # Before Python 3.13 the position is that of the bracket, not of the comma.
+        before = text[:position].rstrip(WHITESPACE)
+        comma = position if text.startswith(",", position) else len(before) - 1
+        if text.startswith(",", comma) and text[comma + 1 :].lstrip(WHITESPACE)[:1] in ("]", "}"):
+            position, why = comma, "JSON has no comma after the last entry"
+    line = text.count("\n", 0, position) + 1
+    return "line %d, column %d: %s" % (line, position - text.rfind("\n", 0, position), why)
 
 
 def type_of(value: t.Any) -> str:

@@ -114,7 +114,7 @@ def test_cgroup_drivers_that_differ(facts, kubelet):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b'{"insecure-registries": ["registry.lab:5000"', "line 1 column"),
+        (b'{"insecure-registries": ["registry.lab:5000"', "line 1, column"),
         (b'\xef\xbb\xbf{"log-driver": "json-file"}', "BOM"),
         (b'["registry.lab:5000"]', "found a list"),
         (b"null", "found null"),
