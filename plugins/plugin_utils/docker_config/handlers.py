@@ -100,9 +100,9 @@ def max_concurrent_downloads(out: Collector, row: Key, value: int, origin: str) 
         out.add_row(row, value, origin)
 
 
-def default_shm_size(out: Collector, row: Key, value: str, origin: str) -> None:
-    if parse_size(value, 1024) == 64 << 20:
-        out.add(row.name, value, origin, NOT_NEEDED, "A pod's /dev/shm has 64 MB too")
+def seccomp_profile(out: Collector, row: Key, value: str, origin: str) -> None:
+    if value == "builtin":
+        out.add(row.name, value, origin, NOT_NEEDED, "It is docker's default, as containerd's")
     else:
         out.add_row(row, value, origin)
 

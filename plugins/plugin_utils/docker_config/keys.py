@@ -162,11 +162,9 @@ _TABLE = (
     Key(
         "default-shm-size",
         "str",
-        NO_EQUIVALENT,
+        NOT_NEEDED,
         "",
-        "A pod's /dev/shm has 64 MB",
-        "Mount an emptyDir with medium: Memory on /dev/shm in the pods that need more.",
-        handler=handlers.default_shm_size,
+        "dockershim set 64 MB for every pod, whatever docker's default, and so does containerd",
     ),
     Key("default-stop-timeout", "int", NOT_NEEDED, "", "A pod sets terminationGracePeriodSeconds"),
     Key(
@@ -428,9 +426,12 @@ _TABLE = (
     Key(
         "seccomp-profile",
         "str",
-        NOT_NEEDED,
+        NO_EQUIVALENT,
         "",
-        "Pods set their seccompProfile themselves; dockershim never used docker's default for them",
+        "Pods with RuntimeDefault got this profile; containerd gives them its own default",
+        "Put the profile into /var/lib/kubelet/seccomp and set seccompProfile: {type: Localhost} "
+        "in the pods that need it.",
+        handler=handlers.seccomp_profile,
     ),
     Key(
         "selinux-enabled",

@@ -360,9 +360,13 @@ def warn_settings(found: Findings, translated: Translated) -> None:
                 key=key,
                 value=setting["value"],
             )
-    told = {s["key"] for s in translated["settings"] if s["fate"] in ("unknown", "no_equivalent")}
+    not_understood = [s for s in translated["settings"] if s["fate"] == "unknown"]
     for problem in translated["problems"]:
-        if problem["key"] not in told:
+        # A setting that is not understood has its problem in its text, and its finding above.
+        if not any(
+            setting["key"] == problem["key"] and problem["text"] in setting["text"]
+            for setting in not_understood
+        ):
             found.add(
                 "HC220",
                 "docker's configuration has a fault: %s" % problem["text"],

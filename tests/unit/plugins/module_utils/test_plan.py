@@ -319,6 +319,22 @@ def test_settings_that_are_not_carried_over(facts, change, code, key):
 
 
 @pytest.mark.parametrize(
+    ("words", "value", "key"),
+    [
+        (["-H", "tcp://10.0.0.7:2376"], {"hosts": ["tcp://10.0.0.7:2376"]}, "hosts"),
+        (["--metrics-addr=:9323"], {"metrics-addr": ":9323"}, "metrics-addr"),
+        ([], {"log-driver": "splunk", "log-opts": {"splunk-gzip": True}}, "log-opts.splunk-gzip"),
+        (["--dns=10.0.0.1"], {"dns": ["10.0.0.1"]}, "dns"),
+    ],
+)
+def test_a_fault_is_reported_beside_a_setting_without_an_equivalent(facts, words, value, key):
+    facts["docker"]["command_line"] = ["dockerd", *words]
+    facts["docker"]["daemon_json"]["value"].update(value)
+    faults = [w for w in decide(facts)["warnings"] if w["code"] == "HC220"]
+    assert [found["evidence"]["key"] for found in faults] == [key]
+
+
+@pytest.mark.parametrize(
     ("change", "code"),
     [
         ({"userns_remap": True}, "HC118"),

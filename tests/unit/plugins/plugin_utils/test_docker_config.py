@@ -581,7 +581,12 @@ def test_docker_on_tcp(host, value):
         ({"init": False}, "not_needed"),
         ({"init": True}, "no_equivalent"),
         ({"default-shm-size": "64M"}, "not_needed"),
-        ({"default-shm-size": "1g"}, "no_equivalent"),
+        # dockershim set it for every pod (docker_sandbox.go, defaultShmSize).
+        ({"default-shm-size": "1g"}, "not_needed"),
+        # dockershim left RuntimeDefault to docker (helpers_linux.go, getSeccompDockerOpts).
+        ({"seccomp-profile": "/etc/docker/seccomp.json"}, "no_equivalent"),
+        ({"seccomp-profile": "unconfined"}, "no_equivalent"),
+        ({"seccomp-profile": "builtin"}, "not_needed"),
         ({"data-root": "/data"}, "not_needed"),
         ({"live-restore": True}, "not_needed"),
         ({"userns-remap": "default"}, "no_equivalent"),
