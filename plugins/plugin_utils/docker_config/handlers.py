@@ -19,11 +19,14 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.r
     Key,
 )
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.values import (
+    has_type,
     parse_size,
 )
 
 #: docker's storage drivers that containerd's default, overlayfs, replaces.
 OVERLAY_DRIVERS = ("overlay2", "overlay", "aufs", "overlayfs")
+#: Names of builder.gc's limit, in lower case: Go's JSON ignores it.
+_DEFAULT_LIMIT = ("defaultkeepstorage", "defaultmaxusedspace")
 #: Where proxies go.
 PROXY_FILES = "a drop-in of containerd.service, and BuildKit's environment"
 
@@ -175,34 +178,61 @@ def builder(out: Collector, row: Key, value: dict[str, Json], origin: str) -> No
             continue
         if not item:
             out.add(key, item, origin, NOT_NEEDED, "It is empty: docker's default")
-        for option, limit in item.items():
-            _builder_gc(out, "%s.%s" % (key, option), option.lower(), limit, origin)
+        _builder_gc(out, key, item, origin)
 
 
-def _builder_gc(out: Collector, key: str, option: str, value: Json, origin: str) -> None:
-    if option == "enabled" and value is True:
-        out.add(key, value, origin, NOT_NEEDED, "BuildKit's is always on here")
-    elif option in ("defaultkeepstorage", "defaultmaxusedspace") and isinstance(value, str):
-        size = parse_size(value, 1024)
-        if not size:
-            out.wrong(key, value, origin, "it is not a size such as 20GB")
-            return
-        # BuildKit from 0.17 on: reservedSpace is a floor, and this was a ceiling.
-        out.gc = {"max_used_space": str(size)}
-        out.add(
-            key,
-            value,
-            origin,
-            TRANSLATED,
-            "The cache is kept below it",
-            "buildkit_gc_max_used_space",
+def _builder_gc(out: Collector, key: str, gc: dict[str, Json], origin: str) -> None:
+    """moby's builder-next/controller.go, getGCPolicy: a policy replaces the default limit."""
+    fields = {name.lower(): item for name, item in gc.items()}
+    off, policy = fields.get("enabled") is False, fields.get("policy")
+    for name, value in gc.items():
+        option, path = name.lower(), "%s.%s" % (key, name)
+        if option == "enabled" and value is True:
+            out.add(path, value, origin, NOT_NEEDED, "BuildKit's is always on here")
+        elif off and option != "enabled":
+            out.add(path, value, origin, NOT_NEEDED, "Garbage collection is off (enabled)")
+        elif option in _DEFAULT_LIMIT and policy is not None:
+            out.add(path, value, origin, NOT_NEEDED, "policy is set, and docker uses that alone")
+        elif option in _DEFAULT_LIMIT and isinstance(value, str):
+            size = parse_size(value, 1024)
+            if size:
+                _set_limit(out, path, value, size, origin)
+            else:
+                out.wrong(path, value, origin, "it is not a size such as 20GB")
+        elif option == "policy" and _limit_of(value):
+            _set_limit(out, path, value, _limit_of(value), origin)
+        else:
+            out.add(
+                path,
+                value,
+                origin,
+                NO_EQUIVALENT,
+                "The role buildkit has rules of its own",
+                remedy="See buildkit_gc_* in the role buildkit.",
+            )
+
+
+def _set_limit(out: Collector, key: str, value: Json, size: int, origin: str) -> None:
+    # BuildKit from 0.17 on: reservedSpace is a floor, and this was a ceiling.
+    out.gc = {"max_used_space": str(size)}
+    out.add(
+        key,
+        value,
+        origin,
+        TRANSLATED,
+        "The cache is kept below %d bytes" % size,
+        "buildkit_gc_max_used_space",
+    )
+
+
+def _limit_of(policy: Json) -> int:
+    """The ceiling of a policy: the smallest of its rules for the whole cache; 0 without one."""
+    limits = []
+    for rule in policy if isinstance(policy, list) else []:
+        fields = (
+            {name.lower(): item for name, item in rule.items()} if has_type("map", rule) else {}
         )
-    else:
-        out.add(
-            key,
-            value,
-            origin,
-            NO_EQUIVALENT,
-            "The role buildkit has rules of its own",
-            remedy="See buildkit_gc_* in the role buildkit.",
-        )
+        if not fields.get("filter"):
+            size = fields.get("maxusedspace") or fields.get("keepstorage") or ""
+            limits.append(parse_size(str(size), 1024) or 0)
+    return min((limit for limit in limits if limit), default=0)

@@ -534,13 +534,31 @@ def test_what_containerd_is_told_besides():
     assert translate({"max-concurrent-downloads": 0, "selinux-enabled": False})["containerd"] == {}
 
 
-def test_builder():
-    found = translate(
-        {"builder": {"gc": {"enabled": True, "defaultKeepStorage": "20GB", "policy": []}}}
-    )
-    assert found["buildkit"]["gc"] == {"max_used_space": str(20 << 30)}
-    assert one(found, "builder.gc.enabled")["fate"] == "not_needed"
-    assert one(found, "builder.gc.policy")["fate"] == "no_equivalent"
+KEEP = {"defaultKeepStorage": "20GB"}
+RULES = [
+    {"keepStorage": "1GB", "filter": ["type=exec.cachemount"]},
+    {"KeepStorage": "10GB", "filter": []},
+    {"keepStorage": "50GB", "all": True},
+]
+
+
+@pytest.mark.parametrize(
+    ("gc", "limit", "expected"),
+    [
+        (KEEP, 20 << 30, ["translated"]),
+        ({"enabled": True, **KEEP}, 20 << 30, ["not_needed", "translated"]),
+        ({"enabled": False, **KEEP}, None, ["no_equivalent", "not_needed"]),
+        ({**KEEP, "policy": RULES}, 10 << 30, ["not_needed", "translated"]),
+        ({"policy": RULES[:1], **KEEP}, None, ["no_equivalent", "not_needed"]),
+        ({"policy": ["x", {"keepStorage": 1e99}]}, None, ["no_equivalent"]),
+        ({"defaultKeepStorage": "much"}, None, ["unknown"]),
+        ({"DefaultKeepStorage": 7}, None, ["no_equivalent"]),
+    ],
+)
+def test_the_limit_of_dockers_build_cache(gc, limit, expected):
+    found = translate({"builder": {"gc": gc}})
+    assert found["buildkit"].get("gc") == (limit and {"max_used_space": str(limit)})
+    assert [entry["fate"] for entry in found["settings"]] == expected
 
 
 def test_a_key_in_both_places():
