@@ -195,7 +195,7 @@ def _read_registries(table: t.Any) -> tuple[list[Registry], list[str]]:
             continue
         own = {"https://" + host, registries.DOCKER_HUB_SERVER if host == "docker.io" else ""}
         used = [url for url in read.urls if url not in own]
-        names = [url.split("://", 1)[1].split("/", 1)[0] for url in used] + [host]
+        names = [registries.mirror_host(url) for url in used] + [host]
         if used or host in tls:
             found.append(
                 {

@@ -171,6 +171,24 @@ def _no_ipv6(out: Collector, row: Key, entries: list[str], origin: str) -> None:
         )
 
 
+def add_insecure_mirrors(out: Collector) -> None:
+    """Mirrors by an address of an insecure network: docker does not verify them either.
+
+    moby's isSecureIndex holds for mirrors too, and 127.0.0.0/8 and ::1 are always insecure.
+    """
+    networks = [_network(text) for text in [*out.unmatched, "127.0.0.0/8", "::1/128"]]
+    for url in out.mirrors:
+        host = mirror_host(url)
+        name = re.sub(r":[0-9]+$", "", host)
+        address = _network("127.0.0.1" if name == "localhost" else name)
+        if address and any(network and address.network_address in network for network in networks):
+            out.insecure += [host] if host not in out.insecure else []
+
+
+def mirror_host(url: str) -> str:
+    return url.split("://", 1)[-1].split("/", 1)[0]
+
+
 def certificate_directories(out: Collector, directories: t.Mapping[str, t.Sequence[str]]) -> None:
     """What is below /etc/docker/certs.d: the names of the files by registry."""
     for host in sorted(directories):
@@ -251,7 +269,7 @@ def hosts_toml(
         server = "http://" + host
         hosts["https://" + host] = _host(everything, {"skip_verify": True})
     for mirror in registry.get("mirrors") or []:
-        name = mirror.split("://", 1)[-1].split("/", 1)[0]
+        name = mirror_host(mirror)
         https = mirror.startswith("https:")
         known: Tls = {"skip_verify": True} if name in insecure_hosts else tls.get(name, {})
         hosts[mirror] = _host(["pull", "resolve"], known if https else {})

@@ -81,6 +81,7 @@ def translate(
     for name, value in unknown_flags:
         dashes = "--" if len(name) > 1 else "-"
         out.unknown(dashes + name, value, COMMAND_LINE, FLAGS)
+    registries.add_insecure_mirrors(out)
     registries.certificate_directories(out, certs_d or {})
     return out.result()
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.filter.docker_config import (
@@ -17,6 +18,9 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker.daemon_
     parse,
 )
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config import keys
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.registries import (
+    hosts_toml,
+)
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.translation import (
     translate,
 )
@@ -247,6 +251,28 @@ def test_mirrors_hold_for_docker_hub_alone():
         }
     ]
     assert fates(found, "registry-mirrors") == ["translated", "unknown"]
+
+
+@pytest.mark.parametrize(
+    ("networks", "mirror", "host"),
+    [
+        (["10.0.0.0/8"], "https://10.0.0.7:5000", "10.0.0.7:5000"),
+        (["10.0.0.0/8"], "http://10.0.0.7/hub", "10.0.0.7"),
+        (["10.0.0.0/8"], "https://192.168.0.7:5000", None),
+        (["10.0.0.0/8"], "https://m.home:5000", None),
+        ([], "https://127.0.0.1:5000", "127.0.0.1:5000"),
+        ([], "https://localhost:5000", "localhost:5000"),
+    ],
+)
+def test_a_mirror_in_an_insecure_network_is_not_verified(networks, mirror, host):
+    """moby, registry/config.go: isSecureIndex, which newTLSConfig asks for mirrors too."""
+    found = translate({"insecure-registries": networks, "registry-mirrors": [mirror]})
+    insecure = [entry["host"] for entry in found["registries"] if entry["insecure"]]
+    assert insecure == ([host] if host else [])
+    for entry in found["registries"]:
+        if entry["host"] == "docker.io" and mirror.startswith("https"):
+            table = tomllib.loads(hosts_toml(entry, insecure))["host"][mirror]
+            assert table.get("skip_verify", False) is bool(host)
 
 
 def test_addresses_of_ipv6_have_no_equivalent():
