@@ -177,12 +177,13 @@ def add_insecure_mirrors(out: Collector) -> None:
     moby's isSecureIndex holds for mirrors too, and 127.0.0.0/8 and ::1 are always insecure.
     """
     networks = [_network(text) for text in [*out.unmatched, "127.0.0.0/8", "::1/128"]]
-    for url in out.mirrors:
-        host = mirror_host(url)
+    for host in map(mirror_host, out.mirrors):
         name = re.sub(r":[0-9]+$", "", host)
         address = _network("127.0.0.1" if name == "localhost" else name)
-        if address and any(network and address.network_address in network for network in networks):
-            out.insecure += [host] if host not in out.insecure else []
+        if address is None or host in out.insecure:
+            continue
+        if any(network and address.network_address in network for network in networks):
+            out.insecure.append(host)
 
 
 def mirror_host(url: str) -> str:
