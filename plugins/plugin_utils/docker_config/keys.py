@@ -311,7 +311,7 @@ _TABLE = (
         "",
         "Under containerd the kubelet has every container's output in files below /var/log/pods, "
         "and nothing is sent anywhere",
-        logs.REMEDY,
+        "Let an agent (fluent-bit, Vector, …) read /var/log/containers and send it.",
         handler=logs.log_driver,
     ),
     Key("log-format", "str", NOT_NEEDED, "", _OWN),

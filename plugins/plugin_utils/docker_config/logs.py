@@ -31,7 +31,6 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize i
 FILE_LOG_DRIVERS = ("json-file", "local", "")
 #: The kubelet does not start with fewer (container_log_manager.go).
 FEWEST_FILES = 2
-REMEDY = "Let an agent (fluent-bit, Vector, …) read /var/log/containers and send it."
 
 _LABELS = "Log agents add a pod's labels themselves."
 _METADATA = "Log agents add what they know of a pod themselves."
@@ -52,7 +51,7 @@ LOG_OPTS: dict[str, tuple[Fate, str, str]] = {
     "mode": (
         NO_EQUIVALENT,
         "containerd always waits for the file: a container that writes faster than the disk blocks",
-        "Nothing to do where it was blocking, docker's default.",
+        "Look at containers that write a lot.",
     ),
     "max-buffer-size": (NOT_NEEDED, "Belongs to mode=non-blocking", ""),
     "cache-disabled": (NOT_NEEDED, _REMOTE, ""),
@@ -72,6 +71,16 @@ def log_driver(out: Collector, row: Key, value: str, origin: str) -> None:
             "The kubelet keeps every container's output in files below /var/log/pods. Their "
             "lines are CRI's, not JSON",
             remedy="Tell log agents to read CRI's format.",
+        )
+    elif value == "none":
+        out.add(
+            row.name,
+            value,
+            origin,
+            NO_EQUIVALENT,
+            "docker kept no logs; the kubelet keeps every container's output in files below "
+            "/var/log/pods",
+            remedy="Limit them with containerLogMaxSize and containerLogMaxFiles.",
         )
     else:
         out.add_row(row, value, origin)
@@ -95,14 +104,15 @@ def log_opts(out: Collector, row: Key, value: dict[str, Json], origin: str) -> N
                 key,
                 item,
                 origin,
-                NO_EQUIVALENT,
-                "An option of docker's log driver %s" % clean(out.log_driver),
-                remedy=REMEDY,
+                NOT_NEEDED,
+                "Belongs to docker's log driver %s" % clean(out.log_driver),
             )
         elif option == "max-size":
             _max_size(out, key, item, origin)
         elif option == "max-file":
             _max_file(out, key, item, origin)
+        elif (option, item) == ("mode", "blocking"):
+            out.add(key, item, origin, NOT_NEEDED, "containerd waits for the file too")
         elif option in LOG_OPTS:
             fate, text, remedy = LOG_OPTS[option]
             out.add(key, item, origin, fate, text, remedy=remedy)

@@ -38,6 +38,8 @@ SCRIPTS = "/usr/local/lib/homelab-containerd/runtimes"
 FIELDS = ("path", "runtimeArgs", "runtimeType", "options")
 
 
+#: What a RuntimeClass's handler has to be.
+DNS_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 #: Go's encoding/json ignores the case of a field's name.
 _FIELD = {field.lower(): field for field in FIELDS}
 
@@ -57,11 +59,15 @@ def runtimes(out: Collector, row: Key, value: dict[str, Json], origin: str) -> N
         found = translate_runtime(name, item)
         if found.runtime:
             out.containerd.setdefault("runtimes", {})[name] = found.runtime
-            out.add(key, written, origin, TRANSLATED, row.text, row.to)
+            text = row.text
+            if not re.fullmatch(DNS_LABEL, name):
+                text = "Its name is not a DNS label, so no RuntimeClass can name it; it can be the "
+                text += "default"
+            out.add(key, written, origin, TRANSLATED, text, row.to)
             if item.get("runtimeArgs"):
                 command = script_command(item["path"], item["runtimeArgs"])
                 out.scripts[script_path(name)] = str(command)
-            for field in sorted(set(item) - set(FIELDS)):
+            for field in sorted(name for name in set(item) - set(FIELDS) if item[name]):
                 out.add(
                     key + "." + field,
                     item[field],

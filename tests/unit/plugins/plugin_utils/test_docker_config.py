@@ -382,9 +382,23 @@ def test_log_limits(config, kubelet):
 def test_other_log_drivers_have_no_equivalent():
     found = translate({"log-driver": "splunk", "log-opts": {"splunk-token": "hush", "tag": "x"}})
     assert one(found, "log-driver")["fate"] == "no_equivalent"
-    assert one(found, "log-opts.splunk-token")["fate"] == "no_equivalent"
+    # One finding for one fact: the driver's.
+    assert one(found, "log-opts.splunk-token")["fate"] == "not_needed"
     assert one(found, "log-opts.splunk-token")["value"] == "***"
     assert one(translate({"log-driver": "json-file"}), "log-driver")["fate"] == "not_needed"
+
+
+def test_where_docker_kept_no_logs_they_appear():
+    found = one(translate({"log-driver": "none"}), "log-driver")
+    assert found["fate"] == "no_equivalent" and "/var/log/pods" in found["text"]
+    assert "agent" not in found["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "fate"), [("blocking", "not_needed"), ("non-blocking", "no_equivalent")]
+)
+def test_blocking_is_what_containerd_does(mode, fate):
+    assert fates(translate({"log-opts": {"mode": mode}}), "log-opts.mode") == [fate]
 
 
 def test_a_number_among_the_log_options_is_understood_and_a_problem():
@@ -463,7 +477,7 @@ def test_runtimes(runtime, fate, carried):
 
 def test_fields_of_a_runtime_in_another_case():
     """Go's encoding/json takes them; of two spellings, the last one."""
-    runtime = {"path": "/old", "Path": "/usr/bin/runsc", "RUNTIMEARGS": ["--debug"], "Args": []}
+    runtime = {"path": "/old", "Path": "/usr/bin/runsc", "RUNTIMEARGS": ["--debug"], "Args": ["x"]}
     found = translate({"runtimes": {"gvisor": runtime}, "default-runtime": "gvisor"})
     assert fates(found, "runtimes.gvisor") == ["translated"]
     assert fates(found, "runtimes.gvisor.Args") == ["unknown"]
@@ -485,7 +499,7 @@ def test_a_runtimes_arguments_need_a_script():
         {
             "runtimes": {
                 "runsc": {"path": "/usr/bin/runsc", "runtimeArgs": ["--debug", "--platform=kvm"]},
-                "../x y": {"path": "runsc", "runtimeArgs": ["--a"], "args": []},
+                "../x y": {"path": "runsc", "runtimeArgs": ["--a"], "args": ["x"], "old": []},
             }
         }
     )
@@ -499,6 +513,10 @@ def test_a_runtimes_arguments_need_a_script():
     assert [runtime["options"]["BinaryName"] for runtime in runtimes.values()] == paths
     # dockerd ignores what it does not know of a runtime.
     assert one(found, "runtimes.../x y.args")["fate"] == "unknown"
+    assert fates(found, "runtimes.../x y.old") == []
+    # The handler of a RuntimeClass is a DNS label.
+    assert "RuntimeClass can" in one(found, "runtimes.../x y")["text"]
+    assert "RuntimeClass can" not in one(found, "runtimes.runsc")["text"]
 
 
 @pytest.mark.parametrize("name", ["runc", "io.containerd.runc.v2"])
