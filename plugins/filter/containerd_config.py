@@ -12,10 +12,14 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import versions
 from ansible_collections.homelab.containerd.plugins.plugin_utils import toml
 from ansible_collections.homelab.containerd.plugins.plugin_utils.containerd_config import (
+    Settings,
     config_paths_of,
     merge_settings,
     problem,
     registries_of,
+)
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.result import (
+    Registry,
 )
 
 HEADER = "# Ansible managed: homelab.containerd sets the CRI keys here and keeps the others."
@@ -25,15 +29,15 @@ def containerd_config(existing: str, settings: dict[str, t.Any]) -> str:
     """config.toml with our settings in it: plugin_utils/containerd_config.py over tomlkit."""
     try:
         document = toml.parse(existing or "")
-        merge_settings(document, settings)
+        merge_settings(document, t.cast(Settings, settings))
     except ValueError as exc:
         raise AnsibleFilterError("containerd's config.toml: %s" % exc) from exc
     text = toml.dump(document)
     return text if text.startswith(HEADER) else HEADER + "\n" + text
 
 
-def containerd_registries(existing: str) -> list[dict[str, t.Any]]:
-    """The registries of a config.toml's CRI, which containerd_config takes out of it."""
+def containerd_registries(existing: str) -> list[Registry]:
+    """The registries of a config.toml's CRI, which containerd_config removes from it."""
     document = toml.parse(existing or "").unwrap()
     return [] if problem(document) else registries_of(document)
 

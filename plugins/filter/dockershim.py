@@ -15,7 +15,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes imp
 def has_dockershim(version: str | None) -> bool:
     """Whether a kubelet of this version has dockershim built in; without a kubelet it is false."""
     parsed = versions.parse_version(version)
-    return parsed is not None and parsed[:2] <= versions.DOCKERSHIM_LAST
+    return parsed is not None and versions.has_dockershim(parsed)
 
 
 class FilterModule:

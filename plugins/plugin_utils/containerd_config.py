@@ -4,7 +4,7 @@
 
 """containerd's config.toml as nested mappings: what to set where, for each config version.
 
-Works on any MutableMapping, so that tomlkit documents keep the owner's comments and order.
+Works on any MutableMapping, so that tomlkit documents keep the user's comments and order.
 Sources: containerd docs/cri/config.md, RELEASES.md ("Daemon Configuration"); for version 1 the
 migration of containerd 2.4 itself (cmd/containerd/server/config, v1MigratePluginName); for what
 goes with what the ValidatePluginConfig of 1.6 and 2.4 (pkg/cri/config, internal/cri/config).
@@ -15,6 +15,11 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config import registries
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.result import (
+    Containerd,
+    Registry,
+    Tls,
+)
 
 #: Every name under which a config disables CRI; Docker's packages ship the first one, without a
 #: version (docker/containerd-packaging common/containerd.toml).
@@ -48,13 +53,29 @@ LONG_NAMES = {
 RUNC = "io.containerd.runc.v2"
 #: Shims that are runc too, and gone in 2.0 (containerd docs/containerd-2.0.md).
 OLD_RUNC = ("io.containerd.runtime.v1.linux", "io.containerd.runc.v1")
-#: containerd's own value, which says nothing of what an owner wants.
+#: containerd's default; a file that has it may be one that nobody edited.
 DEFAULT_DOWNLOADS = 3
+#: A table of TOML.
 Mapping = t.MutableMapping[str, t.Any]
 
 
+class Settings(Containerd):
+    """What to set; what is docker's gives way to a user-managed value in the file."""
+
+    #: Of the installed containerd.
+    config_version: int
+    cgroup_driver: t.Literal["systemd", "cgroupfs"]
+    sandbox_image: str
+    #: Directories with a hosts.toml for each registry, separated by colons.
+    config_path: str
+    cni_bin_dirs: list[str]
+    cni_conf_dir: str
+    #: Merged last.
+    overrides: t.NotRequired[dict[str, t.Any]]
+
+
 def problem(document: t.Mapping[str, t.Any]) -> str | None:
-    """Why our settings cannot be merged into this config without losing the owner's, or None."""
+    """Why our settings cannot be merged without losing user-managed ones, or None."""
     for key, attribute in (
         ("plugins", "items"),
         ("disabled_plugins", "append"),
@@ -122,13 +143,13 @@ def long_name(name: str) -> str | None:
     return LONG_NAMES.get(name)
 
 
-def registries_of(document: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+def registries_of(document: t.Mapping[str, t.Any]) -> list[Registry]:
     """The registries that the config's CRI has by itself, for hosts.toml files.
 
     [{"host", "insecure": False, "mirrors": [url, …], "tls": {"name[:port]": {"skip_verify", "ca",
     "client"}}}]; containerd takes them only without config_path. problem() has to be None.
     """
-    found: list[dict[str, t.Any]] = []
+    found: list[Registry] = []
     for name, table in (document.get("plugins") or {}).items():
         if long_name(str(name)) in CRI_PLUGINS:
             found += _read_registries(table)[0]
@@ -145,11 +166,11 @@ def config_paths_of(document: t.Mapping[str, t.Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _read_registries(table: t.Any) -> tuple[list[dict[str, t.Any]], list[str]]:
+def _read_registries(table: t.Any) -> tuple[list[Registry], list[str]]:
     registry = _get(table, "registry")
     mirrors, configs = _get(registry, "mirrors"), _get(registry, "configs")
     refused: list[str] = []
-    tls: dict[str, dict[str, t.Any]] = {}
+    tls: dict[str, Tls] = {}
     for host, config in configs.items():
         said = _get(config, "tls")
         if not said:
@@ -164,16 +185,17 @@ def _read_registries(table: t.Any) -> tuple[list[dict[str, t.Any]], list[str]]:
             if said.get("cert_file") and said.get("key_file")
             else [],
         }
-    found = []
+    found: list[Registry] = []
     for host in dict.fromkeys([str(host) for host in mirrors] + sorted(tls)):
         endpoints = _get(mirrors, host).get("endpoint") or []
         read = registries.read_mirrors([str(url) for url in endpoints])
-        if read["refused"] or (host != "*" and registries.host_problem(host)):
+        named = host == "*" or (registries.host_problem(host) is None and host[0] != "[")
+        if read.refused or read.ipv6 or not named:
             refused.append("mirrors.%s" % host)
             continue
         own = {"https://" + host, registries.DOCKER_HUB_SERVER if host == "docker.io" else ""}
-        used = [url for url in read["mirrors"] if url not in own]
-        names = [url.split("://", 1)[1].split("/", 1)[0] for url in used] + [host]
+        used = [url for url in read.urls if url not in own]
+        names = [registries.mirror_host(url) for url in used] + [host]
         if used or host in tls:
             found.append(
                 {
@@ -192,15 +214,8 @@ def _get(table: t.Any, key: str) -> t.Any:
     return value if hasattr(value, "items") else {}
 
 
-def merge_settings(document: Mapping, settings: dict[str, t.Any]) -> None:
+def merge_settings(document: Mapping, settings: Settings) -> None:
     """Set what the kubelet needs, in place, and leave everything else as it is.
-
-    settings: config_version (of the installed containerd), cgroup_driver ("systemd" |
-    "cgroupfs"), sandbox_image, config_path (directories with a hosts.toml for each registry,
-    separated by colons), cni_bin_dirs (list), cni_conf_dir; from docker, where it had them,
-    runtimes, default_runtime_name, max_concurrent_downloads and enable_selinux
-    (daemon_config.translate), for which a value of the owner's own in the file counts;
-    overrides (nested dict, merged last).
 
     A file of version 1 becomes one of version 2, which all containerds since 1.3 read. What
     registries_of() found is taken out, since containerd refuses it beside config_path.
@@ -247,7 +262,7 @@ def _to_long_names(document: Mapping) -> bool:
 
 
 def _modernise(plugins: Mapping, name: str) -> None:
-    """What the owner has in words that go neither with ours nor with newer containerds."""
+    """Rewrite user-managed keys that conflict with ours or with newer containerds."""
     cri = _get(plugins, name)
     registry = _get(cri, "registry")
     for key in ("mirrors", "configs"):
@@ -280,8 +295,8 @@ def _modernise(plugins: Mapping, name: str) -> None:
                     runtime.setdefault("options", {}).setdefault(new, runtime.pop(old))
 
 
-def _add_dockers(plugins: Mapping, names: t.Sequence[str], settings: dict[str, t.Any]) -> None:
-    """What docker had, where the file says nothing of the owner's own."""
+def _add_dockers(plugins: Mapping, names: t.Sequence[str], settings: Settings) -> None:
+    """Set what docker had, where the file has no user-managed value."""
     images, cri = names
     downloads = settings.get("max_concurrent_downloads")
     if downloads and _get(plugins, images).get("max_concurrent_downloads") in (
@@ -320,7 +335,7 @@ def _fill(into: Mapping, new: t.Mapping[str, t.Any]) -> None:
             into[key] = value
 
 
-def _runtimes(settings: dict[str, t.Any]) -> dict[str, t.Any]:
+def _runtimes(settings: Settings) -> dict[str, t.Any]:
     # A runtime's table replaces the built-in one as a whole, so its type has to be said too.
     systemd = settings["cgroup_driver"] == "systemd"
     return {
@@ -333,7 +348,7 @@ def _runtimes(settings: dict[str, t.Any]) -> dict[str, t.Any]:
     }
 
 
-def _cri_v2(settings: dict[str, t.Any]) -> dict[str, t.Any]:
+def _cri_v2(settings: Settings) -> dict[str, t.Any]:
     return {
         "io.containerd.grpc.v1.cri": {
             "sandbox_image": settings["sandbox_image"],
@@ -348,7 +363,7 @@ def _cri_v2(settings: dict[str, t.Any]) -> dict[str, t.Any]:
     }
 
 
-def _cri_v3(settings: dict[str, t.Any]) -> dict[str, t.Any]:
+def _cri_v3(settings: Settings) -> dict[str, t.Any]:
     return {
         "io.containerd.cri.v1.images": {
             "pinned_images": {"sandbox": settings["sandbox_image"]},
@@ -361,7 +376,7 @@ def _cri_v3(settings: dict[str, t.Any]) -> dict[str, t.Any]:
     }
 
 
-def _cni_bin_dirs(settings: dict[str, t.Any]) -> dict[str, t.Any]:
+def _cni_bin_dirs(settings: Settings) -> dict[str, t.Any]:
     # containerd 2.4 ignores bin_dir, and 2.0 does not know bin_dirs yet.
     if settings["config_version"] >= 4:
         return {"bin_dirs": settings["cni_bin_dirs"]}

@@ -130,7 +130,7 @@ class _Docker(t.TypedDict):
     binary: str | None
     active: bool
     command_line: list[str]
-    flags: dict[str, str]
+    flags: dict[str, list[str]]
     certs_d: dict[str, list[str]]
     environment: dict[str, str]
     daemon_json: DaemonJson
@@ -244,6 +244,7 @@ class Disk(t.TypedDict):
     path: str
     device: int
     free_bytes: int
+    total_bytes: int
     free_inodes: int
     total_inodes: int
     file_system: str

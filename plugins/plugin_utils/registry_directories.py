@@ -11,7 +11,10 @@ import pathlib
 import typing as t
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config import registries
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config import (
+    registries,
+    result,
+)
 
 DOCKER_CERTS_DIR = "/etc/docker/certs.d"
 HEADER = "# Ansible managed\n"
@@ -53,7 +56,7 @@ def changes(
     files = []
     for registry in wanted:
         path = "%s/%s/hosts.toml" % (certs_dir, registry["host"])
-        text = HEADER + registries.hosts_toml(registry, insecure, docker)
+        text = HEADER + registries.hosts_toml(t.cast(result.Registry, registry), insecure, docker)
         # find says SHA-1.
         if checksums.get(path) != hashlib.sha1(text.encode()).hexdigest():  # noqa: S324
             files.append({"path": path, "text": text})

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import typing as t
+
 from ansible.errors import AnsibleFilterError
 
 try:
@@ -19,16 +21,21 @@ else:
 
 def parse(text: str) -> tomlkit.TOMLDocument:
     """The document, with its comments and layout; ValueError where it is not TOML."""
-    if TOMLKIT_ERROR:
-        raise AnsibleFilterError(
-            "The controller lacks tomlkit: pip install -r requirements.txt"
-        ) from TOMLKIT_ERROR
+    _require()
     try:
         return tomlkit.parse(text)
     except TOMLKitError as exc:
         raise ValueError("it is not TOML: %s" % exc) from exc
 
 
-def dump(document: tomlkit.TOMLDocument) -> str:
-    """The text of a document, as it was read but for what was changed."""
+def dump(document: t.Mapping[str, t.Any]) -> str:
+    """The text of a document: one that parse() read keeps its layout but for what was changed."""
+    _require()
     return tomlkit.dumps(document)
+
+
+def _require() -> None:
+    if TOMLKIT_ERROR:
+        raise AnsibleFilterError(
+            "The controller lacks tomlkit: pip install -r requirements.txt"
+        ) from TOMLKIT_ERROR

@@ -36,6 +36,22 @@ done
 chown -R $2 /work/out
 """
 
+#: In the container: pull an image of each registry, through its directory with a hosts.toml.
+PULL_SCRIPT = f"""
+$1 --root /tmp/root --state /tmp/state --address /tmp/c.sock >/work/out/log 2>&1 &
+for _try in $(seq 300); do
+  grep -q '{BOOTED}' /work/out/log && break
+  sleep 0.1
+done
+for directory in /work/in/*; do
+  registry=$(ls $directory)
+  $(dirname $1)/ctr --address /tmp/c.sock images pull --hosts-dir $directory \\
+    $registry/image:1 >/work/out/$(basename $directory).pull 2>&1
+done
+kill $!; wait $!
+chown -R $2 /work/out
+"""
+
 
 class Answers:
     """What a containerd made of a batch of configurations, by their names."""
@@ -50,6 +66,10 @@ class Answers:
         assert code == "0", error
         return (self.directory / f"{name}.dump").read_text(encoding="utf-8")
 
+    def pull(self, name: str) -> str:
+        """What ctr said of a pull; it fails, since there is no network."""
+        return (self.directory / f"{name}.pull").read_text(encoding="utf-8")
+
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text(encoding="utf-8")
 
@@ -62,24 +82,37 @@ def versions_of(config: pytest.Config) -> list[str]:
 
 def ask(containerd: str, work: pathlib.Path, texts: dict[str, str]) -> Answers:
     """Give configurations to a containerd: texts by their names."""
+    (work / "in").mkdir()
+    for name, text in texts.items():
+        (work / "in" / f"{name}.toml").write_text(text, encoding="utf-8")
+    return _run(containerd, work, SCRIPT)
+
+
+def ask_hosts(containerd: str, work: pathlib.Path, texts: dict[str, tuple[str, str]]) -> Answers:
+    """Give hosts.toml files to a containerd: (registry, text) by their names."""
+    for name, (registry, text) in texts.items():
+        directory = work / "in" / name / registry
+        directory.mkdir(parents=True)
+        (directory / "hosts.toml").write_text(text, encoding="utf-8")
+    return _run(containerd, work, PULL_SCRIPT)
+
+
+def _run(containerd: str, work: pathlib.Path, script: str) -> Answers:
     plan = stages.Plan()
     if not plan.node.ready():
         pytest.exit("The lab is not built: run `make configs`.", returncode=2)
-    program = "containerd"
+    program = "/usr/bin/containerd"
     if containerd != OF_THE_NODE:
         stage = plan.containerds[containerd]
         if not stage.ready():
             pytest.exit("The lab lacks containerd %s: run `make configs-all`." % containerd, 2)
         # Not with tarfile: bookworm's Python 3.11.2 has no filters yet, and newer ones want one.
         tarball = next(stage.path.glob("*.tar.gz"))
-        subprocess.run(["tar", "-xf", tarball, "-C", work, "bin/containerd"], check=True)
+        subprocess.run(["tar", "-xf", tarball, "-C", work, "bin"], check=True)
         program = "/work/bin/containerd"
-    (work / "in").mkdir()
     (work / "out").mkdir()
-    for name, text in texts.items():
-        (work / "in" / f"{name}.toml").write_text(text, encoding="utf-8")
     command = ["docker", "run", "--rm", "--network=none", "-v", f"{work}:/work"]
-    command += ["--entrypoint=sh", plan.node.image, "-c", SCRIPT, "sh", program]
+    command += ["--entrypoint=sh", plan.node.image, "-c", script, "sh", program]
     done = subprocess.run(
         [*command, f"{os.getuid()}:{os.getgid()}"], capture_output=True, text=True, check=False
     )

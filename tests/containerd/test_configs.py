@@ -24,9 +24,16 @@ from ansible_collections.homelab.containerd.plugins.filter.docker_config import 
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import versions
 from ansible_collections.homelab.containerd.plugins.plugin_utils.containerd_config import (
+    Settings,
     merge_settings,
 )
-from containerds import BOOTED, INVALID, ask, versions_of
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.registries import (
+    hosts_toml,
+)
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.result import (
+    Registry,
+)
+from containerds import BOOTED, INVALID, ask, ask_hosts, versions_of
 from support import SETTINGS, read_recorded
 
 NVIDIA = {"path": "/usr/bin/nvidia-container-runtime", "runtimeArgs": []}
@@ -181,20 +188,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("containerd", versions, scope="session")
 
 
-def settings(containerd: str, case: Case) -> dict[str, t.Any]:
+def settings(containerd: str, case: Case) -> Settings:
     version = versions.parse_version(containerd)
     assert version
     translated = translate_daemon_json(case.daemon_json)
     assert translated["problems"] == []
-    return dict(
-        SETTINGS, config_version=versions.config_version(version), **translated["containerd"]
-    )
+    ours = dict(SETTINGS, config_version=versions.config_version(version))
+    return t.cast(Settings, {**ours, **translated["containerd"]})
 
 
 @pytest.fixture(scope="session")
 def answers(containerd, tmp_path_factory):
     texts = {
-        name: containerd_config(case.existing, settings(containerd, case))
+        name: containerd_config(case.existing, dict(settings(containerd, case)))
         for name, case in cases(containerd).items()
     }
     return ask(containerd, tmp_path_factory.mktemp("containerd"), texts)
@@ -213,7 +219,7 @@ def test_containerd_understands_all_of_it(answers, containerd, name):
     said = dict(leaves(tomllib.loads(answers.dump(name))))
     # It prints its own version of the file, whatever it read.
     wanted: dict[str, t.Any] = {}
-    merge_settings(wanted, dict(settings(containerd, case)))
+    merge_settings(wanted, settings(containerd, case))
     crun = "crun" in case.existing
     for path, value in leaves(wanted):
         if "cni" in path or path == ("version",):
@@ -228,15 +234,42 @@ def test_containerd_starts_with_it(answers, containerd, name):
     assert BOOTED in log, log
     assert INVALID not in log, [line for line in log.splitlines() if INVALID in line]
     ours: dict[str, t.Any] = {}
-    merge_settings(ours, dict(settings(containerd, cases(containerd)[name])))
+    merge_settings(ours, settings(containerd, cases(containerd)[name]))
     unknown = {key.split()[-1] for key in re.findall(r'nknown key.* key="([^"]+)"', log)}
     assert not unknown & {path[-1] for path, _value in leaves(ours)}
 
 
 def test_a_configuration_that_cri_refuses_is_noticed(containerd, tmp_path):
     """Or the tests above could not fail."""
-    text = containerd_config("", settings(containerd, Case(DAEMON_JSON["nvidia"], "")))
+    text = containerd_config("", dict(settings(containerd, Case(DAEMON_JSON["nvidia"], ""))))
     broken = text.replace('default_runtime_name = "nvidia"', 'default_runtime_name = "none"')
     assert broken != text
     log = ask(containerd, tmp_path, {"broken": broken}).log("broken")
     assert INVALID in log
+
+
+#: Registries as daemon.json, certs.d and an older config.toml have them.
+REGISTRIES: dict[str, Registry] = {
+    "insecure": {"host": "nas.home:5000", "insecure": True},
+    "mirrors": {
+        "host": "docker.io",
+        "mirrors": ["https://mirror.home", "http://10.0.0.7:5000/hub"],
+        "tls": {"mirror.home": {"skip_verify": True}},
+    },
+    "plain": {"host": "nas.home:5000"},
+    "default": {"host": "_default", "mirrors": ["http://mirror.home"]},
+}
+
+
+def test_containerd_reads_each_hosts_toml(containerd, tmp_path):
+    texts = {name: (entry["host"], hosts_toml(entry)) for name, entry in REGISTRIES.items()}
+    broken = texts["insecure"][1].replace('5000"]', '5000"')
+    answers = ask_hosts(containerd, tmp_path, {**texts, "broken": ("nas.home:5000", broken)})
+    for name in texts:
+        said = answers.pull(name)
+        # It got as far as the network, which is not there.
+        assert "failed to do request" in said, (name, said)
+        assert "hosts.toml" not in said, (name, said)
+    assert "//mirror.home/" in answers.pull("mirrors")
+    # Or this could not fail.
+    assert "hosts.toml" in answers.pull("broken")

@@ -59,8 +59,9 @@ def why_not(facts: CarryFacts) -> t.Optional[str]:
     """
     docker, disk = facts["docker"], facts["disk"]
     status = docker.get("driver_status") or {}
-    options = [docker["daemon_json"]["value"].get("storage-opts")]
-    options.append(docker["flags"].get("storage-opt"))
+    written = docker["daemon_json"]["value"].get("storage-opts")
+    options = list(written) if isinstance(written, list) else []
+    options += docker["flags"].get("storage-opt") or []
     used = facts["containerd"]["snapshotter"]
     file_system = disk["docker"].get("file_system")
     if "io.containerd.snapshotter" in status.get("driver-type", ""):

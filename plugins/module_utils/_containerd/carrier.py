@@ -22,6 +22,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._containerd imp
     config,
     image_names,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._docker import daemon_config
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
     DockerAPI,
     DockerError,
@@ -32,7 +33,6 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     mounts,
     progress,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._host.flags import flag_values
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
@@ -106,10 +106,10 @@ class Carrier:
     def choose(self) -> CarryMethod:
         """How to carry on this node, and why; NodeError where another way was insisted on."""
         _pid, words = commands.command_line("dockerd")
-        flags = flag_values(words[1:])
+        flags = daemon_config.flag_values(words)
         try:
-            path = flags.get("config-file", "/etc/docker/daemon.json")
-            daemon_json = json.loads(files.read_text(path) or "{}")
+            text = files.read_text(daemon_config.config_file(flags))
+            daemon_json = json.loads(text or "{}")
         except ValueError:
             daemon_json = {}
         docker = dict(adoption.storage(self.info), daemon_json={"value": daemon_json}, flags=flags)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read docker's daemon.json; keep credentials out of what is shown."""
+"""Read docker's daemon.json and dockerd's flags; keep credentials out of what is shown."""
 
 from __future__ import annotations
 
@@ -10,19 +10,121 @@ import json
 import math
 import re
 import typing as t
-import unicodedata
 
 DAEMON_JSON = "/etc/docker/daemon.json"
-#: Levels of JSON; dockerd's own settings have 5 at most.
-DEEPEST = 64
 CERTS_D = "/etc/docker/certs.d"
-_PROXIES = {"http-proxy": "HTTP_PROXY", "https-proxy": "HTTPS_PROXY", "no-proxy": "NO_PROXY"}
+#: What JSON has between its values.
+WHITESPACE = " \t\r\n"
+#: Levels of JSON; dockerd's own settings have 5 at most.
+MAX_DEPTH = 64
+PROXIES = {"http-proxy": "HTTP_PROXY", "https-proxy": "HTTPS_PROXY", "no-proxy": "NO_PROXY"}
+
+#: dockerd's flags that take no value from the next word (moby's cmd/dockerd, 18.06 to 28.5; the
+#: controller's table of all keys and flags, docker_config/keys.py, is checked against it).
+BOOLEAN_FLAGS = frozenset(
+    (
+        "allow-direct-routing",
+        "cri-containerd",
+        "debug",
+        "disable-legacy-registry",
+        "experimental",
+        "help",
+        "icc",
+        "init",
+        "ip-forward",
+        "ip-forward-no-drop",
+        "ip-masq",
+        "ip6tables",
+        "iptables",
+        "ipv6",
+        "live-restore",
+        "no-new-privileges",
+        "raw-logs",
+        "restart",
+        "rootless",
+        "selinux-enabled",
+        "tls",
+        "tlsverify",
+        "userland-proxy",
+        "validate",
+        "version",
+    )
+)
+#: dockerd's one-letter flags, by the letter.
+SHORT_FLAGS = {
+    "D": "debug",
+    "G": "group",
+    "H": "host",
+    "b": "bridge",
+    "g": "graph",
+    "h": "help",
+    "l": "log-level",
+    "p": "pidfile",
+    "r": "restart",
+    "s": "storage-driver",
+    "v": "version",
+}
 
 
 def proxies(environment: t.Dict[str, str]) -> t.Dict[str, str]:
     """The variables of dockerd's environment that it hands on to its downloads (dockerd(8))."""
-    names = _PROXIES.values()
+    names = PROXIES.values()
     return {name: value for name, value in environment.items() if name.upper() in names}
+
+
+def read_flags(words: t.Sequence[str]) -> t.List[t.Tuple[str, str]]:
+    """dockerd's command line as [(flag, value)], in its order.
+
+    words: with or without the program's name. A flag is named without its dashes, by its long name
+    where dockerd has one; a boolean without a value is "true"; a word that belongs to no flag has
+    the flag "". The rules are those of Go's pflag: a boolean takes a value only after "=", every
+    other flag takes the next word whatever it is, letters may be joined (-Dl debug).
+    """
+    rest = list(words)
+    if rest and not rest[0].startswith("-"):
+        rest.pop(0)
+    found = []  # type: t.List[t.Tuple[str, str]]
+    while rest:
+        word = rest.pop(0)
+        if word in ("-", "--") or not word.startswith("-"):
+            found.append(("", word))
+        elif word.startswith("--"):
+            name, separator, value = word[2:].partition("=")
+            found.append((name, value if separator else _next_value(name, rest)))
+        else:
+            found += _short_flags(word[1:], rest)
+    return found
+
+
+def _short_flags(letters: str, rest: t.List[str]) -> t.List[t.Tuple[str, str]]:
+    found = []  # type: t.List[t.Tuple[str, str]]
+    while letters:
+        name, letters = SHORT_FLAGS.get(letters[0], letters[0]), letters[1:]
+        if letters.startswith("="):
+            return [*found, (name, letters[1:])]
+        if name in BOOLEAN_FLAGS:
+            found.append((name, "true"))
+        else:
+            return [*found, (name, letters or _next_value(name, rest))]
+    return found
+
+
+def _next_value(name: str, rest: t.List[str]) -> str:
+    return "true" if name in BOOLEAN_FLAGS or not rest else rest.pop(0)
+
+
+def flag_values(words: t.Sequence[str]) -> t.Dict[str, t.List[str]]:
+    """The flags of dockerd's command line by name, each with all of its values, in their order."""
+    values = {}  # type: t.Dict[str, t.List[str]]
+    for name, value in read_flags(words):
+        if name:
+            values.setdefault(name, []).append(value)
+    return values
+
+
+def config_file(flags: t.Dict[str, t.List[str]]) -> str:
+    """The daemon.json that a dockerd with these flags reads."""
+    return flags.get("config-file", [DAEMON_JSON])[-1]
 
 
 def parse(text: str) -> t.Tuple[t.Dict[str, t.Any], t.Optional[str], t.List[str]]:
@@ -37,13 +139,14 @@ def parse(text: str) -> t.Tuple[t.Dict[str, t.Any], t.Optional[str], t.List[str]
     def pairs(found: t.List[t.Tuple[str, t.Any]]) -> t.Dict[str, t.Any]:
         value: t.Dict[str, t.Any] = {}
         for key, item in found:
+            key = replace_surrogates(key)
             if key in value:
-                duplicates.append(shown(key))
-            value[_whole(key)] = _whole(item)
+                duplicates.append(key)
+            value[key] = replace_surrogates(item)
         return value
 
     def refuse(word: str) -> t.Any:
-        raise ValueError("%s is no number of JSON" % shown(word[:20]))
+        raise ValueError("%s is not a JSON number" % word[:20])
 
     def number(word: str) -> float:
         value = float(word)
@@ -57,25 +160,54 @@ def parse(text: str) -> t.Tuple[t.Dict[str, t.Any], t.Optional[str], t.List[str]
     if text.startswith("\ufeff"):
         text = text[1:]
         error = "it begins with a byte order mark (BOM), which dockerd before 23 refuses"
-    body = text.strip(" \t\r\n")
-    if not body:
+    start = len(text) - len(text.lstrip(WHITESPACE))
+    if start == len(text):
         return {}, error, []
     decoder = json.JSONDecoder(
         object_pairs_hook=pairs, parse_constant=refuse, parse_float=number, parse_int=whole
     )
     try:
-        value, end = decoder.raw_decode(body)
+        value, end = decoder.raw_decode(text, start)
     except RecursionError:
         return {}, "it is nested too deeply", []
+    except json.JSONDecodeError as exc:
+        return {}, _syntax_error(exc), []
     except ValueError as exc:
-        return {}, shown(str(exc)), []
+        return {}, str(exc), []
     if not isinstance(value, dict):
-        return {}, "a JSON object is expected, found %s" % type(value).__name__, []
-    if _depth(value) > DEEPEST:
+        return {}, "a JSON object is expected, found %s" % type_of(value), []
+    if _depth(value) > MAX_DEPTH:
         return {}, "it is nested too deeply", []
-    if body[end:].strip(" \t\r\n"):
+    if text[end:].strip(WHITESPACE):
         error = "something comes after the JSON object, which dockerd from 23 on refuses"
     return value, error, list(dict.fromkeys(duplicates))
+
+
+def _syntax_error(error: json.JSONDecodeError) -> str:
+    """What is wrong and where; the two most frequent faults by their names."""
+    text, position, why = error.doc, error.pos, error.msg
+    if text.startswith(("//", "/*", "#"), position):
+        why = "JSON has no comments"
+    else:
+        # Before Python 3.13 the position is that of the bracket, not of the comma.
+        before = text[:position].rstrip(WHITESPACE)
+        comma = position if text.startswith(",", position) else len(before) - 1
+        if text.startswith(",", comma) and text[comma + 1 :].lstrip(WHITESPACE)[:1] in ("]", "}"):
+            position, why = comma, "JSON has no comma after the last entry"
+    line = text.count("\n", 0, position) + 1
+    return "line %d, column %d: %s" % (line, position - text.rfind("\n", 0, position), why)
+
+
+def type_of(value: t.Any) -> str:
+    """The type of a value, as JSON names it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, list):
+        return "a list"
+    names = {str: "a string", dict: "an object", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
 
 
 def _depth(value: t.Any) -> int:
@@ -91,23 +223,13 @@ def _depth(value: t.Any) -> int:
     return depth
 
 
-def _whole(value: t.Any) -> t.Any:
+def replace_surrogates(value: t.Any) -> t.Any:
     """Half surrogates as Go reads them: they cannot be written in UTF-8."""
     if isinstance(value, str):
         return re.sub("[\ud800-\udfff]", "\ufffd", value)
     if isinstance(value, list):
-        return [_whole(item) for item in value]
+        return [replace_surrogates(item) for item in value]
     return value
-
-
-def shown(text: str) -> str:
-    """Text that may be hostile, for a terminal: control and formatting characters as escapes."""
-    return "".join(
-        character
-        if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-        else ("\\x%02x" if ord(character) < 256 else "\\u%04x") % ord(character)
-        for character in str(text)
-    )
 
 
 def without_credentials(value: t.Any) -> t.Any:

@@ -12,7 +12,10 @@ import os
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import adoption
-from ansible_collections.homelab.containerd.plugins.module_utils._docker import clients
+from ansible_collections.homelab.containerd.plugins.module_utils._docker import (
+    clients,
+    daemon_config,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
     DockerAPI,
     DockerError,
@@ -28,7 +31,6 @@ from ansible_collections.homelab.containerd.plugins.module_utils._facts.host imp
     find_program,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
-from ansible_collections.homelab.containerd.plugins.module_utils._host.flags import flag_values
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
@@ -129,7 +131,7 @@ def layer_bytes(root: str, driver: str) -> t.Optional[int]:
 def docker_facts(socket_path: str) -> DockerFacts:
     binary = find_program("dockerd", "docker")
     pid, words = commands.command_line("dockerd")
-    flags = flag_values(words[1:])
+    flags = daemon_config.flag_values(words)
     found: DockerFacts = {
         "binary": binary,
         "active": False,
@@ -141,7 +143,7 @@ def docker_facts(socket_path: str) -> DockerFacts:
             name: without_credentials(value)
             for name, value in proxies(environment(pid) if pid else {}).items()
         },
-        "daemon_json": daemon_json(flags.get("config-file", "/etc/docker/daemon.json")),
+        "daemon_json": daemon_json(daemon_config.config_file(flags)),
         "containers": [],
         "images": [],
         "stops_with": [],

@@ -41,6 +41,7 @@ def disk_facts(path: str) -> Disk:
         "path": path,
         "device": os.stat(existing).st_dev,
         "free_bytes": status.f_bavail * status.f_frsize,
+        "total_bytes": status.f_blocks * status.f_frsize,
         "free_inodes": status.f_favail,
         "total_inodes": status.f_files,
         "file_system": file_system(os.path.realpath(existing)),

@@ -13,44 +13,26 @@ KubeletConfiguration reference.
 
 from __future__ import annotations
 
-import typing as t
-
-TRANSLATED, NOT_NEEDED, NO_EQUIVALENT, UNKNOWN = (
-    "translated",
-    "not_needed",
-    "no_equivalent",
-    "unknown",
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config import (
+    handlers,
+    logs,
+    registries,
+    runtimes,
 )
-
-
-class Key(t.NamedTuple):
-    """A key of daemon.json or a flag.
-
-    type: "bool", "int", "str", "list" (of strings), "objects" (a list of anything) or "map";
-    dockerd refuses other values. fate: of the key as a whole; daemon_config.py looks at the value,
-    and parts of it may have another. flag: its name on the command line, where that is another.
-    only: "flag" or "file" where the other is not possible.
-    """
-
-    name: str
-    type: str
-    fate: str
-    to: str
-    text: str
-    remedy: str = ""
-    flag: str = ""
-    short: str = ""
-    only: str = ""
-
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.result import (
+    NO_EQUIVALENT,
+    NOT_NEEDED,
+    TRANSLATED,
+    Key,
+)
 
 _HOSTS = "hosts.toml of the registry, and buildkitd.toml"
 _KUBELET = "kubelet config.yaml: "
-_UNIT = "a drop-in of containerd.service, and BuildKit's environment"
 _CNI = "The pods' network is CNI's, not docker's bridge"
-_SWARM = "Swarm's; Kubernetes has its own"
-_TCP = "Belongs to docker's own TCP socket (hosts)"
+_SWARM = "Concerns Swarm; Kubernetes has its own"
+_TCP = "Concerns docker's TCP socket (hosts)"
 _OWN = "Concerns the docker daemon alone"
-_CONTAINERS_OWN = "Concerns docker's own containers, which stay with docker"
+_CONTAINERS_OWN = "Concerns containers that docker itself runs; they stay with docker"
 
 _TABLE = (
     Key("allow-direct-routing", "bool", NOT_NEEDED, "", _CNI),
@@ -59,7 +41,7 @@ _TABLE = (
         "list",
         NOT_NEEDED,
         "",
-        "About pushing, which the kubelet never does; Docker removed it in 28",
+        "Concerns pushing, which the kubelet never does; Docker removed it in 28",
     ),
     Key("api-cors-header", "str", NOT_NEEDED, "", _TCP),
     Key("apparmor-profile", "str", NOT_NEEDED, "", _CONTAINERS_OWN),
@@ -68,21 +50,22 @@ _TABLE = (
         "list",
         NO_EQUIVALENT,
         "",
-        "containerd has no authorization plugins: its socket is root's",
-        "Say who may do what with RBAC and admission in Kubernetes.",
+        "containerd has no authorization plugins: only root can use its socket",
+        "Use RBAC and admission in Kubernetes.",
         flag="authorization-plugin",
     ),
     Key("bip", "str", NOT_NEEDED, "", _CNI),
     Key("bip6", "str", NOT_NEEDED, "", _CNI),
-    Key("bridge", "str", NOT_NEEDED, "", _CNI, short="b"),
+    Key("bridge", "str", NOT_NEEDED, "", _CNI),
     Key("bridge-accept-fwmark", "str", NOT_NEEDED, "", _CNI),
     Key(
         "builder",
         "map",
         TRANSLATED,
         "buildkitd.toml: gcpolicy",
-        "What docker build's cache may keep becomes BuildKit's bound",
+        "The limit of docker build's cache becomes BuildKit's",
         only="file",
+        handler=handlers.builder,
     ),
     Key("cdi-spec-dirs", "list", NOT_NEEDED, "", _CONTAINERS_OWN, flag="cdi-spec-dir"),
     Key("cgroup-parent", "str", NOT_NEEDED, "", "The kubelet sets the cgroup of every pod"),
@@ -96,8 +79,15 @@ _TABLE = (
         _SWARM + "; Docker removed it in 23",
         flag="cluster-store-opt",
     ),
-    Key("config-file", "str", NOT_NEEDED, "", "Says where daemon.json is; it is read", only="flag"),
-    Key("containerd", "str", NOT_NEEDED, "", "docker's way to containerd"),
+    Key(
+        "config-file",
+        "str",
+        NOT_NEEDED,
+        "",
+        "The path of daemon.json, which is read from there",
+        only="flag",
+    ),
+    Key("containerd", "str", NOT_NEEDED, "", "The address of the containerd that docker uses"),
     Key("containerd-namespace", "str", NOT_NEEDED, "", "The kubelet's namespace is k8s.io"),
     Key(
         "containerd-plugin-namespace",
@@ -114,7 +104,7 @@ _TABLE = (
         NO_EQUIVALENT,
         "",
         "The kubelet gives no real-time CPU time",
-        "Run what needs it outside of Kubernetes.",
+        "Run workloads that need it outside of Kubernetes.",
     ),
     Key(
         "cpu-rt-runtime",
@@ -122,18 +112,24 @@ _TABLE = (
         NO_EQUIVALENT,
         "",
         "The kubelet gives no real-time CPU time",
-        "Run what needs it outside of Kubernetes.",
+        "Run workloads that need it outside of Kubernetes.",
     ),
-    Key("cri-containerd", "bool", NOT_NEEDED, "", "About the containerd that docker itself starts"),
+    Key(
+        "cri-containerd",
+        "bool",
+        NOT_NEEDED,
+        "",
+        "Concerns the containerd that docker itself starts",
+    ),
     Key(
         "data-root",
         "str",
         NOT_NEEDED,
         "",
-        "containerd keeps its data in a place of its own, /var/lib/containerd",
+        "containerd keeps its data in a directory of its own, /var/lib/containerd",
         "If that disk is too small: containerd_config_overrides: {root: …}, before the migration.",
     ),
-    Key("debug", "bool", NOT_NEEDED, "", _OWN, short="D"),
+    Key("debug", "bool", NOT_NEEDED, "", _OWN),
     Key("default-address-pools", "objects", NOT_NEEDED, "", _CNI, flag="default-address-pool"),
     Key(
         "default-cgroupns-mode",
@@ -161,16 +157,16 @@ _TABLE = (
         TRANSLATED,
         "config.toml: default_runtime_name",
         "Pods without a RuntimeClass run with it, as they did",
+        handler=runtimes.default_runtime,
     ),
     Key(
         "default-shm-size",
         "str",
-        NO_EQUIVALENT,
+        NOT_NEEDED,
         "",
-        "A pod's /dev/shm has 64 MB",
-        "Mount an emptyDir with medium: Memory on /dev/shm in the pods that need more.",
+        "dockershim set 64 MB for every pod, whatever docker's default, and so does containerd",
     ),
-    Key("default-stop-timeout", "int", NOT_NEEDED, "", "A pod says terminationGracePeriodSeconds"),
+    Key("default-stop-timeout", "int", NOT_NEEDED, "", "A pod sets terminationGracePeriodSeconds"),
     Key(
         "default-ulimits",
         "map",
@@ -180,6 +176,7 @@ _TABLE = (
         "Set LimitNOFILE= and the like in a drop-in (systemctl edit containerd), or rlimits in a "
         "base_runtime_spec through containerd_config_overrides.",
         flag="default-ulimit",
+        handler=handlers.default_ulimits,
     ),
     Key("deprecated-key-path", "str", NOT_NEEDED, "", _OWN),
     Key(
@@ -218,10 +215,11 @@ _TABLE = (
         "config.toml: SystemdCgroup",
         "The cgroup driver; the kubelet's counts where the two differ (HC104)",
         flag="exec-opt",
+        handler=handlers.exec_opts,
     ),
     Key("exec-root", "str", NOT_NEEDED, "", _OWN),
     Key("experimental", "bool", NOT_NEEDED, "", _OWN),
-    Key("features", "map", NOT_NEEDED, "", _OWN, flag="feature"),
+    Key("features", "map", NOT_NEEDED, "", _OWN, flag="feature", handler=handlers.features),
     Key("firewall-backend", "str", NOT_NEEDED, "", _CNI),
     Key("fixed-cidr", "str", NOT_NEEDED, "", _CNI),
     Key("fixed-cidr-v6", "str", NOT_NEEDED, "", _CNI),
@@ -232,17 +230,15 @@ _TABLE = (
         "",
         "The old name of data-root; Docker removed it in 23",
         "If that disk is too small: containerd_config_overrides: {root: …}, before the migration.",
-        short="g",
     ),
     Key(
         "group",
         "str",
         NOT_NEEDED,
         "",
-        "containerd's socket is root's; who may build is in buildkit_users",
-        short="G",
+        "Only root can use containerd's socket; who may build is in buildkit_users",
     ),
-    Key("help", "bool", NOT_NEEDED, "", _OWN, short="h", only="flag"),
+    Key("help", "bool", NOT_NEEDED, "", _OWN, only="flag"),
     Key("host-gateway-ip", "str", NOT_NEEDED, "", _CONTAINERS_OWN),
     Key("host-gateway-ips", "list", NOT_NEEDED, "", _CONTAINERS_OWN, flag="host-gateway-ip"),
     Key(
@@ -251,12 +247,28 @@ _TABLE = (
         NO_EQUIVALENT,
         "",
         "containerd has no TCP API; docker's stays until docker is retired",
-        "Point what uses it to kubectl, or to buildkitd with TLS for builds.",
+        "Change its clients to kubectl, or to buildkitd with TLS for builds.",
         flag="host",
-        short="H",
+        handler=handlers.hosts,
     ),
-    Key("http-proxy", "str", TRANSLATED, _UNIT, "HTTP_PROXY", only="flag"),
-    Key("https-proxy", "str", TRANSLATED, _UNIT, "HTTPS_PROXY", only="flag"),
+    Key(
+        "http-proxy",
+        "str",
+        TRANSLATED,
+        handlers.PROXY_FILES,
+        "HTTP_PROXY",
+        only="flag",
+        handler=handlers.proxy_flag,
+    ),
+    Key(
+        "https-proxy",
+        "str",
+        TRANSLATED,
+        handlers.PROXY_FILES,
+        "HTTPS_PROXY",
+        only="flag",
+        handler=handlers.proxy_flag,
+    ),
     Key("icc", "bool", NOT_NEEDED, "", _CNI + "; NetworkPolicy separates pods"),
     Key(
         "init",
@@ -265,6 +277,7 @@ _TABLE = (
         "",
         "containerd puts no init into containers",
         "Put one into the image, or set shareProcessNamespace in the pod.",
+        handler=handlers.off_is_default,
     ),
     Key("init-path", "str", NOT_NEEDED, "", _CONTAINERS_OWN),
     Key(
@@ -274,6 +287,7 @@ _TABLE = (
         _HOSTS,
         "https without verification first, plain http then, as docker does",
         flag="insecure-registry",
+        handler=registries.insecure_registries,
     ),
     Key("ip", "str", NOT_NEEDED, "", _CNI),
     Key("ip-forward", "bool", NOT_NEEDED, "", "The role containerd sets net.ipv4.ip_forward"),
@@ -298,9 +312,10 @@ _TABLE = (
         "Under containerd the kubelet has every container's output in files below /var/log/pods, "
         "and nothing is sent anywhere",
         "Let an agent (fluent-bit, Vector, …) read /var/log/containers and send it.",
+        handler=logs.log_driver,
     ),
     Key("log-format", "str", NOT_NEEDED, "", _OWN),
-    Key("log-level", "str", NOT_NEEDED, "", _OWN, short="l"),
+    Key("log-level", "str", NOT_NEEDED, "", _OWN),
     Key(
         "log-opts",
         "map",
@@ -308,6 +323,7 @@ _TABLE = (
         _KUBELET + "containerLogMaxSize, containerLogMaxFiles",
         "The kubelet rotates the logs of containers under containerd",
         flag="log-opt",
+        handler=logs.log_opts,
     ),
     Key(
         "max-concurrent-downloads",
@@ -315,6 +331,7 @@ _TABLE = (
         TRANSLATED,
         "config.toml: max_concurrent_downloads",
         "Layers at once; docker counts those of all pulls together, containerd those of each image",
+        handler=handlers.max_concurrent_downloads,
     ),
     Key("max-concurrent-uploads", "int", NOT_NEEDED, "", "The kubelet never pushes"),
     Key("max-download-attempts", "int", NOT_NEEDED, "", "The kubelet pulls again by itself"),
@@ -338,8 +355,17 @@ _TABLE = (
         "",
         "containerd sets it only where a pod asks for it",
         "Set allowPrivilegeEscalation: false in the pods (Pod Security, restricted, enforces it).",
+        handler=handlers.off_is_default,
     ),
-    Key("no-proxy", "str", TRANSLATED, _UNIT, "NO_PROXY", only="flag"),
+    Key(
+        "no-proxy",
+        "str",
+        TRANSLATED,
+        handlers.PROXY_FILES,
+        "NO_PROXY",
+        only="flag",
+        handler=handlers.proxy_flag,
+    ),
     Key(
         "node-generic-resources",
         "list",
@@ -357,14 +383,15 @@ _TABLE = (
         "Set [plugins.'io.containerd.nri.v1.nri'] through containerd_config_overrides.",
     ),
     Key("oom-score-adjust", "int", NOT_NEEDED, "", _OWN),
-    Key("pidfile", "str", NOT_NEEDED, "", _OWN, short="p"),
+    Key("pidfile", "str", NOT_NEEDED, "", _OWN),
     Key(
         "proxies",
         "map",
         TRANSLATED,
-        _UNIT,
+        handlers.PROXY_FILES,
         "HTTP_PROXY, HTTPS_PROXY and NO_PROXY, as dockerd 23 and newer sets them for itself",
         only="file",
+        handler=handlers.proxies,
     ),
     Key("raw-logs", "bool", NOT_NEEDED, "", _OWN),
     Key(
@@ -374,9 +401,10 @@ _TABLE = (
         "hosts.toml of docker.io, and buildkitd.toml",
         "Asked first for images of docker.io, as in docker; for no other registry",
         flag="registry-mirror",
+        handler=registries.registry_mirrors,
     ),
     Key("resolv-conf", "str", NOT_NEEDED, "", _CONTAINERS_OWN, only="file"),
-    Key("restart", "bool", NOT_NEEDED, "", _CONTAINERS_OWN, short="r", only="flag"),
+    Key("restart", "bool", NOT_NEEDED, "", _CONTAINERS_OWN, only="flag"),
     Key(
         "rootless",
         "bool",
@@ -384,6 +412,7 @@ _TABLE = (
         "",
         "The kubelet's containerd runs as root",
         "Keep the rootless docker beside it; BuildKit has a rootless mode of its own.",
+        handler=handlers.off_is_default,
     ),
     Key(
         "runtimes",
@@ -392,13 +421,17 @@ _TABLE = (
         "config.toml: runtimes",
         "Other OCI runtimes, such as NVIDIA's, for RuntimeClass and default_runtime_name",
         flag="add-runtime",
+        handler=runtimes.runtimes,
     ),
     Key(
         "seccomp-profile",
         "str",
-        NOT_NEEDED,
+        NO_EQUIVALENT,
         "",
-        "Pods say their seccompProfile themselves; dockershim never used docker's default for them",
+        "Pods with RuntimeDefault got this profile; containerd gives them its own default",
+        "Put the profile into /var/lib/kubelet/seccomp and set seccompProfile: {type: Localhost} "
+        "in the pods that need it.",
+        handler=handlers.seccomp_profile,
     ),
     Key(
         "selinux-enabled",
@@ -406,6 +439,7 @@ _TABLE = (
         TRANSLATED,
         "config.toml: enable_selinux",
         "containerd labels containers only with it",
+        handler=handlers.selinux_enabled,
     ),
     Key("shutdown-timeout", "int", NOT_NEEDED, "", _OWN),
     Key(
@@ -413,8 +447,8 @@ _TABLE = (
         "str",
         NOT_NEEDED,
         "",
-        "containerd's own snapshotter, overlayfs, does what overlay2 did",
-        short="s",
+        "containerd's snapshotter overlayfs replaces overlay2",
+        handler=handlers.storage_driver,
     ),
     Key(
         "storage-opts",
@@ -424,6 +458,7 @@ _TABLE = (
         "containerd's overlayfs snapshotter has none of docker's storage options",
         "Limit what pods write with resources.limits.ephemeral-storage.",
         flag="storage-opt",
+        handler=handlers.storage_opts,
     ),
     Key("swarm-default-advertise-addr", "str", NOT_NEEDED, "", _SWARM),
     Key("swarm-raft-election-tick", "int", NOT_NEEDED, "", _SWARM, only="file"),
@@ -445,62 +480,15 @@ _TABLE = (
         "hostUsers: false from 1.25 on, with containerd 2.0.",
     ),
     Key("validate", "bool", NOT_NEEDED, "", _OWN, only="flag"),
-    Key("version", "bool", NOT_NEEDED, "", _OWN, short="v", only="flag"),
+    Key("version", "bool", NOT_NEEDED, "", _OWN, only="flag"),
 )
 
 KEYS: dict[str, Key] = {key.name: key for key in _TABLE if key.only != "flag"}
 
-#: By the name on the command line, and by the letter.
+#: By the name on the command line.
 FLAGS: dict[str, Key] = {
     key.flag or key.name: key
     for key in _TABLE
     # The flag of this name fills host-gateway-ips.
     if key.only != "file" and key.name != "host-gateway-ip"
 }
-
-SHORT: dict[str, Key] = {key.short: key for key in _TABLE if key.short}
-
-#: What becomes of docker's logging options where the kubelet writes the files.
-LOG_OPTS = {
-    "compress": (NOT_NEEDED, "The kubelet compresses rotated files", ""),
-    "labels": (
-        NO_EQUIVALENT,
-        "The kubelet adds nothing to the lines",
-        "Log agents add a pod's labels themselves.",
-    ),
-    "labels-regex": (
-        NO_EQUIVALENT,
-        "The kubelet adds nothing to the lines",
-        "Log agents add a pod's labels themselves.",
-    ),
-    "env": (
-        NO_EQUIVALENT,
-        "The kubelet adds nothing to the lines",
-        "Log agents add what they know of a pod themselves.",
-    ),
-    "env-regex": (
-        NO_EQUIVALENT,
-        "The kubelet adds nothing to the lines",
-        "Log agents add what they know of a pod themselves.",
-    ),
-    "tag": (
-        NO_EQUIVALENT,
-        "The kubelet adds nothing to the lines",
-        "The file's name says pod, namespace and container.",
-    ),
-    "mode": (
-        NO_EQUIVALENT,
-        "containerd always waits for the file: a container that writes faster than the disk blocks",
-        "Nothing to do where it was blocking, docker's default.",
-    ),
-    "max-buffer-size": (NOT_NEEDED, "Belongs to mode=non-blocking", ""),
-    "cache-disabled": (NOT_NEEDED, "Belongs to drivers that send logs away", ""),
-    "cache-max-size": (NOT_NEEDED, "Belongs to drivers that send logs away", ""),
-    "cache-max-file": (NOT_NEEDED, "Belongs to drivers that send logs away", ""),
-    "cache-compress": (NOT_NEEDED, "Belongs to drivers that send logs away", ""),
-}  # type: t.Dict[str, t.Tuple[str, str, str]]
-
-#: docker's drivers that keep logs in files on the node, as the kubelet does.
-FILE_LOG_DRIVERS = ("json-file", "local", "")
-#: docker's storage drivers that containerd's default, overlayfs, stands for.
-OVERLAY_DRIVERS = ("overlay2", "overlay", "aufs", "")

@@ -19,6 +19,9 @@ from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.kub
     DOCKERSHIM_FLAGS,
     RUNTIME_FLAGS,
 )
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.result import (
+    Translated,
+)
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings import Findings
 
 Facts = dict[str, t.Any]
@@ -326,15 +329,14 @@ def check_space(found: Findings, facts: Facts, needed: int, linked: bool) -> Non
 SAID_ELSEWHERE = ("insecure-registries", "userns-remap", "hosts")
 
 
-def warn_settings(found: Findings, translated: Facts) -> None:
-    """translated: what daemon_config.translate() made of docker's configuration."""
+def warn_settings(found: Findings, translated: Translated) -> None:
     for network in translated["unmatched"]:
         origin = [s["origin"] for s in translated["settings"] if s["key"] == "insecure-registries"]
         found.add(
             "HC201",
             "A network of insecure registries has no equivalent outside docker",
             "Name its registries one by one in containerd_registries.",
-            file=(origin or [None])[-1],
+            file=origin[-1] if origin else None,
             key="insecure-registries",
             value=network,
         )
@@ -358,9 +360,13 @@ def warn_settings(found: Findings, translated: Facts) -> None:
                 key=key,
                 value=setting["value"],
             )
-    told = {s["key"] for s in translated["settings"] if s["fate"] in ("unknown", "no_equivalent")}
+    not_understood = [s for s in translated["settings"] if s["fate"] == "unknown"]
     for problem in translated["problems"]:
-        if problem["key"] not in told:
+        # A setting that is not understood has its problem in its text, and its finding above.
+        if not any(
+            setting["key"] == problem["key"] and problem["text"] in setting["text"]
+            for setting in not_understood
+        ):
             found.add(
                 "HC220",
                 "docker's configuration has a fault: %s" % problem["text"],
@@ -492,7 +498,7 @@ def warn_own_containers(found: Findings, facts: Facts) -> None:
         )
 
 
-def warn_docker(found: Findings, facts: Facts, translated: Facts) -> None:
+def warn_docker(found: Findings, facts: Facts, translated: Translated) -> None:
     docker = facts["docker"]
     value = docker["daemon_json"]["value"]
     path = docker["daemon_json"]["path"]

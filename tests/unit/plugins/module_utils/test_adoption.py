@@ -48,7 +48,7 @@ def test_one_file_system_with_overlay2_and_overlayfs_is_adopted(node_facts):
         ),
         ({"docker": {"userns_remap": True}}, "userns-remap"),
         ({"docker": {"rootless": True}}, "rootless"),
-        ({"docker": {"flags": {"storage-opt": "overlay2.size=10G"}}}, "overlay2.size"),
+        ({"docker": {"flags": {"storage-opt": ["overlay2.size=10G", "x=y"]}}}, "overlay2.size"),
         (
             {"docker": {"daemon_json": {"value": {"storage-opts": ["overlay2.size=10G"]}}}},
             "overlay2.size",

@@ -114,10 +114,10 @@ def test_cgroup_drivers_that_differ(facts, kubelet):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b'{"insecure-registries": ["registry.lab:5000"', "line 1 column"),
+        (b'{"insecure-registries": ["registry.lab:5000"', "line 1, column"),
         (b'\xef\xbb\xbf{"log-driver": "json-file"}', "BOM"),
-        (b'["registry.lab:5000"]', "found list"),
-        (b"null", "found NoneType"),
+        (b'["registry.lab:5000"]', "found a list"),
+        (b"null", "found null"),
         (b"insecure-registries: registry.lab:5000", "Expecting value"),
         (b'{"insecure-registries": "registry.lab:5000"}', "insecure-registries"),
     ],
@@ -283,6 +283,7 @@ def test_a_network_of_insecure_registries_is_a_warning(facts):
     [
         (["dockerd", "-H", "tcp://0.0.0.0:2375"], None, "command line"),
         (["dockerd", "-H", "fd://", "--host=tcp://0.0.0.0:2375"], None, "command line"),
+        (["dockerd", "-H", ":2375"], None, "command line"),
         (["dockerd"], ["fd://", "tcp://0.0.0.0:2375"], "/etc/docker/daemon.json"),
     ],
 )
@@ -293,7 +294,7 @@ def test_a_docker_on_tcp(facts, words, hosts, origin):
     (found,) = [w for w in decide(facts)["warnings"] if w["code"] in ("HC208", "HC219")]
     assert found["code"] == "HC208" and "root on this node" in found["text"]
     assert found["evidence"]["file"] == origin
-    facts["docker"]["flags"]["tlsverify"] = "true"
+    facts["docker"]["flags"]["tlsverify"] = ["true"]
     (found,) = [w for w in decide(facts)["warnings"] if w["code"] == "HC208"]
     assert "root on this node" not in found["text"]
 
@@ -315,6 +316,22 @@ def test_settings_that_are_not_carried_over(facts, change, code, key):
     facts["docker"]["daemon_json"]["value"].update(change)
     (found,) = [w for w in decide(facts)["warnings"] if w["code"] == code]
     assert found["evidence"]["key"] == key and found["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("words", "value", "key"),
+    [
+        (["-H", "tcp://10.0.0.7:2376"], {"hosts": ["tcp://10.0.0.7:2376"]}, "hosts"),
+        (["--metrics-addr=:9323"], {"metrics-addr": ":9323"}, "metrics-addr"),
+        ([], {"log-driver": "splunk", "log-opts": {"splunk-gzip": True}}, "log-opts.splunk-gzip"),
+        (["--dns=10.0.0.1"], {"dns": ["10.0.0.1"]}, "dns"),
+    ],
+)
+def test_a_fault_is_reported_beside_a_setting_without_an_equivalent(facts, words, value, key):
+    facts["docker"]["command_line"] = ["dockerd", *words]
+    facts["docker"]["daemon_json"]["value"].update(value)
+    faults = [w for w in decide(facts)["warnings"] if w["code"] == "HC220"]
+    assert [found["evidence"]["key"] for found in faults] == [key]
 
 
 @pytest.mark.parametrize(

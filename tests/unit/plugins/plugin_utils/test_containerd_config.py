@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import copy
 import tomllib
+import typing as t
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.plugin_utils.containerd_config import (
     CRI_PLUGINS,
+    Settings,
     merge_settings,
     problem,
     registries_of,
@@ -25,7 +27,7 @@ DOCKERS_OWN = {"disabled_plugins": ["cri"]}
 
 
 def merged(document, **changes):
-    merge_settings(document, dict(SETTINGS, **changes))
+    merge_settings(document, t.cast(Settings, dict(SETTINGS, **changes)))
     return document
 
 
@@ -127,6 +129,17 @@ def test_overrides_come_last():
                 },
             },
             "mirrors.a",
+        ),
+        (
+            {
+                "version": 2,
+                "plugins": {
+                    "io.containerd.grpc.v1.cri": {
+                        "registry": {"mirrors": {"b": {"endpoint": ["http://[fd00::7]:5000"]}}}
+                    }
+                },
+            },
+            "mirrors.b",
         ),
         (
             {

@@ -10,6 +10,9 @@ import pytest
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.registries import (
     hosts_toml,
 )
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.result import (
+    Registry,
+)
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.translation import (
     translate,
 )
@@ -79,7 +82,7 @@ def test_docker_hubs_server_is_not_its_name():
 
 
 def test_a_mirror_among_the_insecure_registries_is_not_verified():
-    registry = {"host": "docker.io", "mirrors": ["https://m:5000", "http://n:5000"]}
+    registry: Registry = {"host": "docker.io", "mirrors": ["https://m:5000", "http://n:5000"]}
     value = tomllib.loads(hosts_toml(registry, ["m:5000", "n:5000"]))["host"]
     assert value["https://m:5000"]["skip_verify"] is True
     assert "skip_verify" not in value["http://n:5000"]
