@@ -337,11 +337,7 @@ def warn_settings(found: Findings, translated: Object) -> None:
 
 def warn_images(found: Findings, facts: NodeFacts) -> None:
     docker = facts["docker"]
-    local = [
-        tag
-        for image in docker["images"]
-        for tag in image_names.unregistered_tags(t.cast("Object", image))
-    ]
+    local = [tag for image in docker["images"] for tag in image_names.unregistered_tags(image)]
     kubelet, containerd = facts["kubelet"], facts["containerd"]
     if local and not (containerd["pins_images"] and kubelet["supports_image_pinning"]):
         found.add(
