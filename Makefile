@@ -61,6 +61,10 @@ lint: setup ## ruff, mypy, yamllint, ansible-lint (production profile)
 unit: setup ## unit tests: pure functions against recorded output
 	$(call part,unit,pytest -q tests/unit)
 
+.PHONY: codes
+codes: setup ## write docs/codes.md from plugins/plugin_utils/plan/codes.yml
+	@PYTHONPATH=.collections python -m ansible_collections.homelab.containerd.plugins.plugin_utils.plan.codes
+
 .PHONY: browser
 browser: setup ## report.html in headless Chromium
 	$(if $(filter-out browser,$(ONLY)),,@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import sys
 import tempfile
 import time
@@ -14,12 +13,12 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import Report
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report import model, page, text
 
 display = Display()
 
-CODES = pathlib.Path(__file__).resolve().parents[2] / "docs/codes.md"
-#: For a file or a log; a terminal says itself how wide it is.
+#: For a file or a log; a terminal has its own width.
 WIDTH = 96
 
 
@@ -43,14 +42,11 @@ class ActionModule(ActionBase):
                 "directory": {"type": "path", "default": "~/.cache/homelab-containerd/report"},
             }
         )
-        codes = {}
-        if CODES.is_file():
-            codes = model.sections(CODES.read_text(encoding="utf-8"))
         directory = arguments.pop("directory")
-        content = model.build(now=time.time(), codes=codes, **arguments)
+        content = model.build(now=time.time(), **arguments)
         files: dict[str, str] = {}
         if not self._task.check_mode:
-            files = self._write(directory, content, codes)
+            files = self._write(directory, content)
         width = min(100, max(80, display.columns)) if sys.stdout.isatty() else WIDTH
         for line, colour in text.lines(content, display.verbosity > 0, width):
             display.display(line, color=colour)
@@ -58,12 +54,10 @@ class ActionModule(ActionBase):
             display.display("\nThis report as a page: %s" % files["html"])
         return dict(result, changed=False, verdict=content["verdict"], files=files)
 
-    def _write(
-        self, directory: str, content: dict[str, t.Any], codes: dict[str, dict[str, str]]
-    ) -> dict[str, str]:
+    def _write(self, directory: str, content: Report) -> dict[str, str]:
         kinds = {
             "json": json.dumps(content, indent=1, ensure_ascii=False) + "\n",
-            "html": page.page(content, codes),
+            "html": page.page(content),
             "txt": text.text(content, width=WIDTH),
         }
         files = {kind: os.path.join(directory, "report." + kind) for kind in kinds}
@@ -72,17 +66,17 @@ class ActionModule(ActionBase):
             for kind, content_of in kinds.items():
                 _replace(files[kind], content_of)
         except OSError as exc:
-            # A migration is not to fail for want of its report.
+            # A migration must not fail because its report cannot be written.
             display.warning(
-                "The report could not be kept on the controller: %s. Set migrate_report_dir to a "
-                "directory that can be written to." % exc
+                "The report could not be written on the controller: %s. Set migrate_report_dir to "
+                "a directory that can be written to." % exc
             )
             return {}
         return files
 
 
 def _replace(path: str, text: str) -> None:
-    """Write the file whole or not at all: somebody may be looking at it."""
+    """Write the whole file or nothing: somebody may be reading it."""
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".report-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

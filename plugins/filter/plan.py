@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The filters that decide and translate; see the .yml files beside this one for each."""
+"""The filters that decide; see the .yml files beside this one for each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ import typing as t
 import yaml
 from ansible_collections.homelab.containerd.plugins.plugin_utils import toml
 from ansible_collections.homelab.containerd.plugins.plugin_utils.containerd_config import problem
+from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+    ClusterFacts,
+    ClusterPlan,
+    NodeFacts,
+    Plan,
+    PlanOptions,
+)
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan import before_snapshot
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan import plan as decisions
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings import describe
 
 
-def plan(facts: dict[str, t.Any], wishes: dict[str, t.Any]) -> dict[str, t.Any]:
+def plan(facts: NodeFacts, options: PlanOptions) -> Plan:
     """What to do on a node: plugin_utils/plan/plan.py, with the node's YAML and TOML parsed."""
     errors = {}
     config = None
@@ -33,17 +40,18 @@ def plan(facts: dict[str, t.Any], wishes: dict[str, t.Any]) -> dict[str, t.Any]:
         trouble = str(exc)
     if trouble:
         errors["containerd_config"] = trouble
-    for part in ("kubelet", "containerd"):
-        if facts[part].get("config_error"):
-            errors[part + "_config"] = facts[part]["config_error"]
-    return decisions.decide(facts, wishes, config, errors)
+    for part, unread in (
+        ("kubelet_config", facts["kubelet"].get("config_error")),
+        ("containerd_config", facts["containerd"].get("config_error")),
+    ):
+        if unread:
+            errors[part] = unread
+    return decisions.decide(facts, options, config, errors)
 
 
-def cluster_plan(
-    facts: dict[str, t.Any], plans: list[dict[str, t.Any]], wishes: dict[str, t.Any]
-) -> dict[str, t.Any]:
+def cluster_plan(facts: ClusterFacts, plans: list[Plan], options: PlanOptions) -> ClusterPlan:
     """What holds for all nodes together: plugin_utils/plan/plan.py, decide_cluster()."""
-    return decisions.decide_cluster(facts, plans, wishes)
+    return decisions.decide_cluster(facts, plans, options)
 
 
 class FilterModule:

@@ -152,12 +152,16 @@ seconds:
   description: How long it took, to a hundredth.
   returned: always
   type: float
-began:
-  description: When it began, in seconds since 1970 by the controller's clock; RV(ended) the same.
+start:
+  description: The start time, in seconds since 1970 by the controller's clock.
   returned: when not in check mode
   type: float
-ended:
-  description: When it had ended.
+end:
+  description: The end time, in seconds since 1970 by the controller's clock.
+  returned: when not in check mode
+  type: float
+delta:
+  description: The seconds between RV(start) and RV(end).
   returned: when not in check mode
   type: float
 """

@@ -12,9 +12,9 @@ version_added: "0.1.0"
 author:
   - The homelab.containerd contributors (@homelab)
 description:
-  - Shows on one screen a line a node, what needs a person, and what will happen, in order, with an
-    estimate of time and bytes; with C(-v) all of it.
-  - Writes the same as C(report.json), C(report.html) (one page that needs nothing else) and
+  - Shows on one screen a line for each node, what needs attention, and what will happen, in order,
+    with an estimate of time and bytes; with C(-v) all of it.
+  - Writes the same as C(report.json), C(report.html) (one page without scripts) and
     C(report.txt) on the controller.
   - Runs on the controller alone, once for all nodes; nodes are not asked.
   - Characters that a terminal would act on are shown as text, wherever they come from.
@@ -31,7 +31,7 @@ options:
     type: dict
     default: {}
   mode:
-    description: V(assess) for what would happen, V(migrate) for what happened.
+    description: V(assess) for the plan, V(migrate) for the results.
     type: str
     choices: [assess, migrate]
     default: assess

@@ -470,3 +470,347 @@ class BeforeSnapshot(t.TypedDict):
     local_only_images: list[LocalImage]
     docker_images: list[DockerImage]
     probes: list[Probe]
+
+
+# --- Findings and plans: what the filters plan and cluster_plan return ---
+
+
+class Evidence(t.TypedDict):
+    """Where something was found."""
+
+    #: A node's name in the inventory or in the API, several with ", " between them, or "cluster".
+    node: str | None
+    file: str | None
+    key: str | None
+    value: object
+
+
+class Finding(t.TypedDict):
+    #: A key of plan/codes.yml.
+    code: str
+    text: str
+    evidence: Evidence
+    remedy: str
+
+
+class FoundFindings(t.TypedDict):
+    warnings: list[Finding]
+    blockers: list[Finding]
+    overridden: list[Finding]
+
+
+class PlanOptions(t.TypedDict, total=False):
+    """What a person chooses; the roles' options of these names say what each is."""
+
+    #: The node's name in the inventory.
+    node: str
+    containerd_install: t.Literal["", "keep", "package", "docker_repository", "tarball"]
+    containerd_version: str | None
+    registries: list[Object]
+    overrides: list[str]
+    drain: bool
+    buildkit: bool
+    verify: bool
+    carry_method: t.Literal["auto", "adopt", "stream"]
+
+
+Phase = t.Literal["prepare", "switch", "buildkit", "verify"]
+
+
+class PlanStep(t.TypedDict):
+    phase: Phase
+    text: str
+    #: An estimate.
+    seconds: float
+    bytes: int
+    #: Whether pods are away meanwhile.
+    outage: bool
+
+
+class OwnContainer(t.TypedDict):
+    """A user-managed container."""
+
+    name: str
+    image: str | None
+    state: str | None
+    project: str
+    swarm: bool
+
+
+class PlanSummary(t.TypedDict):
+    os: str | None
+    kernel: str
+    cgroup_version: int
+    docker_version: str | None
+    containerd_version: str | None
+    storage_driver: str | None
+    control_plane: bool
+    pods: int
+    containers_kubernetes: int
+    containers_own: list[OwnContainer]
+    images: int
+    image_bytes: int
+
+
+class PlannedContainerd(t.TypedDict):
+    install: str
+    version: str | None
+    config_version: int | None
+
+
+class Plan(FoundFindings):
+    """assess_plan."""
+
+    node: str
+    node_name: str
+    state: t.Literal["migrate", "done"]
+    #: Whether a switch was interrupted.
+    unfinished: bool
+    #: Whether this collection has switched the node before.
+    ours: bool
+    runtime: Runtime | None
+    kubelet_version: str | None
+    containerd: PlannedContainerd
+    cgroup_driver: str
+    sandbox_image: str
+    cni_bin_dirs: list[str]
+    cni_conf_dir: str
+    registries: list[Object]
+    #: docker's configuration, as docker_config/translation.py returns it.
+    translation: Object
+    settings: list[Object]
+    summary: PlanSummary
+    carry: CarryMethod
+    steps: list[PlanStep]
+
+
+class PlannedNode(ClusterNode):
+    #: Its name in the inventory, empty if it is not there.
+    host: str
+
+
+class ClusterPlan(FoundFindings):
+    """assess_cluster."""
+
+    kubernetes_version: str | None
+    nodes: list[PlannedNode]
+    pods: int
+    docker_sock_users: list[SocketUser]
+    #: Inventory names, in the order of the switch.
+    order: list[str]
+    #: Names in the API of the nodes that are drained.
+    drained: list[str]
+
+
+# --- The report: report.json, which docs/report.schema.json describes for others ---
+
+
+Severity = t.Literal["blocker", "warning", "overridden"]
+
+
+class ReportFinding(Finding):
+    severity: Severity
+    #: The section of docs/codes.md.
+    doc: str
+
+
+class ReportSetting(t.TypedDict):
+    """What happens to a setting of docker."""
+
+    key: str
+    value: object
+    origin: str
+    outcome: str
+    to: str
+    text: str
+    remedy: str
+
+
+class ReportContainer(t.TypedDict):
+    name: str
+    image: str
+    state: str
+    project: str
+    swarm: bool
+
+
+class ReportSummary(t.TypedDict):
+    os: str
+    kernel: str
+    docker_version: str
+    containerd_version: str
+    storage_driver: str
+    pods: int
+    containers_kubernetes: int
+    images: int
+    image_bytes: int
+    cgroup_version: int
+    control_plane: bool
+    containers_own: list[ReportContainer]
+    kubelet_version: str
+    cgroup_driver: str
+
+
+class NodeBefore(t.TypedDict):
+    time: str | None
+    runtime: str
+    ready: bool | None
+    pods: int
+    images: int
+    image_bytes: int
+    containers_own: int
+
+
+class NodeAfter(t.TypedDict):
+    runtime: str
+    ready: bool | None
+    pods: int
+    pods_ready: int | None
+    buildkit: bool
+
+
+class ActualStep(t.TypedDict):
+    name: str
+    delta: float
+
+
+class PodChange(t.TypedDict):
+    name: str
+    before: str
+    after: str
+
+
+ActualState = t.Literal["switched", "rolled_back", "on_docker", "unfinished", "unchanged"]
+
+
+class Actual(t.TypedDict):
+    """What a migration did to a node; what this run did not measure is None."""
+
+    state: ActualState
+    start: str | None
+    end: str | None
+    outage_seconds: float | None
+    running_seconds: float | None
+    pods_ready_seconds: float | None
+    api_away_seconds: float | None
+    images_carried: int
+    bytes_carried: int
+    carry_seconds: float | None
+    steps: list[ActualStep]
+    pods: list[PodChange]
+
+
+class PhaseSeconds(t.TypedDict):
+    prepare: float
+    switch: float
+    buildkit: float
+    verify: float
+
+
+class NodeSeconds(t.TypedDict):
+    planned: PhaseSeconds
+    actual: PhaseSeconds
+
+
+NodeStatus = t.Literal[
+    "blocked",
+    "ready",
+    "unfinished",
+    "done",
+    "outside",
+    "migrated",
+    "rolled_back",
+    "on_docker",
+    "not_ready",
+]
+
+
+class ReportNode(t.TypedDict):
+    #: In the inventory, empty if the node is not there.
+    host: str
+    name: str
+    roles: list[str]
+    state: t.Literal["migrate", "done", "outside"]
+    status: NodeStatus
+    summary: ReportSummary
+    before: NodeBefore
+    after: NodeAfter
+    steps: list[PlanStep]
+    settings: list[ReportSetting]
+    findings: list[ReportFinding]
+    actual: Actual | None
+    seconds: NodeSeconds
+
+
+class ReportUser(t.TypedDict):
+    """A workload that uses docker's socket or data."""
+
+    namespace: str
+    kind: str
+    name: str
+    nodes: list[str]
+    path: str
+    via: str
+    purpose: str
+    why: str
+    active: bool
+
+
+class ReportCluster(t.TypedDict):
+    kubernetes_version: str
+    nodes: int
+    pods: int
+    findings: list[ReportFinding]
+
+
+class Span(t.TypedDict):
+    """When a phase of a node runs, in seconds from the first."""
+
+    host: str
+    phase: Phase
+    start: float
+    end: float
+    outage: bool
+    text: str
+
+
+class Timeline(t.TypedDict):
+    planned: list[Span]
+    actual: list[Span]
+
+
+class Verification(t.TypedDict):
+    name: str
+    host: str
+    outcome: str
+    seconds: float
+
+
+class Totals(t.TypedDict):
+    seconds: float
+    actual_seconds: float | None
+    outage_seconds: float
+    bytes: int
+    images: int
+    image_bytes: int
+    containers_own: int
+    blockers: int
+    warnings: int
+    overridden: int
+
+
+Verdict = t.Literal["blocked", "ready", "done", "migrated", "incomplete"]
+
+
+class Report(t.TypedDict):
+    schema: t.Literal["homelab.containerd/report/1"]
+    mode: t.Literal["assess", "migrate"]
+    time: str
+    verdict: Verdict
+    cluster: ReportCluster
+    docker_sock_users: list[ReportUser]
+    order: list[str]
+    nodes: list[ReportNode]
+    timeline: Timeline
+    verification: list[Verification]
+    totals: Totals

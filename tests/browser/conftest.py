@@ -50,7 +50,7 @@ class Browser:
         self.directory = directory
 
     def show(self, page: pathlib.Path, width: int, scheme: str = "light", media: str = "") -> None:
-        """Open a page as a screen of that width shows it; the logs begin anew."""
+        """Open a page as a screen of that width shows it; the logs start again."""
         self.driver.get("about:blank")  # so that nothing of the page before is to come
         for name in ("browser", "performance"):
             self.driver.get_log(name)
@@ -98,43 +98,37 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def reports() -> dict[str, dict[str, t.Any]]:
-    """By name: a blocked cluster, one that was migrated (in part), and a real one's record."""
+def reports() -> dict[str, t.Any]:
+    """By name: a blocked cluster, one that was migrated (in part), and the lab's one node."""
     import report_samples as samples
     from ansible_collections.homelab.containerd.plugins.plugin_utils.report import model
-    from support import read_recorded
 
-    codes = model.sections(samples.codes_text())
     plans, cluster = samples.three_nodes()
-    blocked = model.build(plans, cluster, now=samples.NOW, codes=codes)
+    blocked = model.build(plans, cluster, now=samples.NOW)
     plans, cluster = samples.without_blockers()
     outcomes, api = samples.migrated()
     partly = model.build(
-        plans,
-        cluster,
-        now=samples.NOW + 700,
-        mode="migrate",
-        outcomes=outcomes,
-        api=api,
-        codes=codes,
+        plans, cluster, now=samples.NOW + 700, mode="migrate", outcomes=outcomes, api=api
     )
-    return {"blocked": blocked, "partly": partly, "real": read_recorded("report-migrate.json")}
+    plans, cluster = samples.one_node()
+    return {
+        "blocked": blocked,
+        "partly": partly,
+        "lab": model.build(plans, cluster, now=samples.NOW),
+    }
 
 
 @pytest.fixture(scope="session")
 def pages(
-    reports: dict[str, dict[str, t.Any]], tmp_path_factory: pytest.TempPathFactory
+    reports: dict[str, t.Any], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, pathlib.Path]:
-    import report_samples as samples
-    from ansible_collections.homelab.containerd.plugins.plugin_utils.report import model
     from ansible_collections.homelab.containerd.plugins.plugin_utils.report import (
         page as report_page,
     )
 
-    codes = model.sections(samples.codes_text())
     directory = tmp_path_factory.mktemp("pages")
     written = {}
     for name, content in reports.items():
         written[name] = directory / (name + ".html")
-        written[name].write_text(report_page.page(content, codes), encoding="utf-8")
+        written[name].write_text(report_page.page(content), encoding="utf-8")
     return written

@@ -63,7 +63,7 @@ def before_snapshot(
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "node": node["metadata"]["name"],
-        # A cordon of ours, from a run that was interrupted, is not how the owner had it.
+        # A cordon of ours, from a run that was interrupted, is not the user's.
         "unschedulable": bool(node["spec"].get("unschedulable"))
         and "homelab.containerd/cordoned" not in (node["metadata"].get("annotations") or {}),
         "runtime": node["status"]["nodeInfo"]["containerRuntimeVersion"],

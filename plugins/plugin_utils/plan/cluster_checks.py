@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What in the cluster as a whole stands against a switch, or has to be known. Pure functions.
+"""What in the cluster as a whole blocks a switch, or has to be known. Pure functions.
 
 Each takes Findings to add to, and facts as cluster_runtime_info returns them.
 """
@@ -11,41 +11,39 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings import Findings
-from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.node_checks import (
-    OUTLOOK,
-    some,
+from ansible_collections.homelab.containerd.plugins.plugin_utils import purposes
+from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+    ClusterFacts,
+    DisruptionBudget,
+    PodPlace,
+    SocketUser,
 )
+from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings import Findings
+from ansible_collections.homelab.containerd.plugins.plugin_utils.wording import join_limited
 
-Facts = dict[str, t.Any]
 
-
-def _name(entry: Facts) -> str:
+def _name(entry: DisruptionBudget | PodPlace | SocketUser) -> str:
     return "%s/%s" % (entry["namespace"], entry["name"])
 
 
-def check_api(found: Findings, cluster: Facts) -> None:
+def check_api(found: Findings, cluster: ClusterFacts) -> None:
     if cluster["error"]:
         found.add(
             "HC120",
-            "The API cannot be asked what runs in the cluster: %s"
-            % " ".join(cluster["error"].split()),
-            "See that kubectl get nodes works on the first control-plane node, with the "
-            "kubeconfig of assess_kubeconfig, and run this again.",
+            "The API does not answer: %s" % " ".join(cluster["error"].split()),
             key="kubectl",
         )
 
 
 def check_nodes(
-    found: Findings, cluster: Facts, plans: t.Container[str], moving: t.Container[str]
+    found: Findings, cluster: ClusterFacts, plans: t.Container[str], moving: t.Container[str]
 ) -> None:
     """plans: names of the nodes that were looked at. moving: those that will be switched."""
     for entry in cluster["nodes"]:
         if entry["name"] in moving and not entry["ready"]:
             found.add(
                 "HC121",
-                "The node is not Ready, so nobody could tell whether the switch broke it",
-                "Get it Ready first (kubectl describe node, journalctl -u kubelet).",
+                "The node is not Ready, so nothing would show whether the switch worked",
                 node=entry["name"],
                 key="Ready",
                 value="not True",
@@ -53,8 +51,7 @@ def check_nodes(
         if entry["name"] not in plans and entry["runtime"].startswith("docker://"):
             found.add(
                 "HC224",
-                "A node of the cluster runs on docker and is not among those looked at",
-                "Put it into the inventory (or take the limit away); it stays on docker.",
+                "A node of the cluster is on docker and was not looked at: it stays on docker",
                 node=entry["name"],
                 key="containerRuntimeVersion",
                 value=entry["runtime"],
@@ -63,14 +60,13 @@ def check_nodes(
             found.add(
                 "HC225",
                 "The node is cordoned, and stays so after the switch",
-                "Nothing, if that is meant (kubectl uncordon).",
                 node=entry["name"],
                 key="unschedulable",
                 value=True,
             )
 
 
-def check_drain(found: Findings, cluster: Facts, drained: set[str]) -> None:
+def check_drain(found: Findings, cluster: ClusterFacts, drained: set[str]) -> None:
     """drained: names of the nodes whose pods will be evicted."""
     for budget in cluster["budgets"]:
         nodes = sorted(drained & set(budget["nodes"]))
@@ -87,10 +83,7 @@ def check_drain(found: Findings, cluster: Facts, drained: set[str]) -> None:
                 budget["expected"],
                 budget["desired"],
             ),
-            "Give the workload another replica, or loosen the budget while you migrate."
-            if never
-            else "Get the workload's pods healthy first.",
-            node=some(nodes),
+            node=", ".join(nodes),
             key="PodDisruptionBudget",
             value=_name(budget),
         )
@@ -98,9 +91,7 @@ def check_drain(found: Findings, cluster: Facts, drained: set[str]) -> None:
     for pod in bare:
         found.add(
             "HC123",
-            "A pod without a controller: a drain would refuse, and nothing would make it again",
-            "Give it a controller (a Deployment), delete it, or set switch_runtime_drain to false: "
-            "then it is stopped and started where it is.",
+            "A pod without a controller: a drain refuses it, and nothing would create it again",
             node=pod["node"],
             key="Pod",
             value=_name(pod),
@@ -112,21 +103,20 @@ def check_drain(found: Findings, cluster: Facts, drained: set[str]) -> None:
     for node, names in sorted(by_node.items()):
         found.add(
             "HC216",
-            "Pods with an emptyDir will be evicted, and start with an empty one elsewhere",
-            "Nothing, if that is a cache; else copy what is in it first.",
+            "Pods with an emptyDir will be evicted, and start with an empty one on another node",
             node=node,
             key="emptyDir",
-            value=some(sorted(names)),
+            value=join_limited(sorted(names)),
         )
 
 
-def check_control_plane(found: Findings, cluster: Facts, moving: t.Container[str]) -> None:
-    masters = [
+def check_control_plane(found: Findings, cluster: ClusterFacts, moving: t.Container[str]) -> None:
+    control_plane = [
         entry
         for entry in cluster["nodes"]
         if {"control-plane", "master"} & set(entry["roles"]) and entry["name"] in moving
     ]
-    if not masters:
+    if not control_plane:
         return
     members, ready = cluster["etcd"]["members"], cluster["etcd"]["ready"]
     quorum = members // 2 + 1
@@ -134,9 +124,8 @@ def check_control_plane(found: Findings, cluster: Facts, moving: t.Container[str
         found.add(
             "HC215",
             "A single control plane: the API is away for seconds while its etcd and API server "
-            "switch; pods run on",
-            "Nothing; do it when nobody deploys.",
-            node=masters[0]["name"],
+            "switch. Pods keep running",
+            node=control_plane[0]["name"],
             key="etcd members",
             value=members,
         )
@@ -145,17 +134,15 @@ def check_control_plane(found: Findings, cluster: Facts, moving: t.Container[str
             "HC124",
             "etcd would lose its quorum with one member away: %d of %d members are ready, and %d "
             "are needed" % (ready, members, quorum),
-            "Get the others ready (kubectl -n kube-system get pods -l component=etcd), or override "
-            "this code: the API is then away while each of them switches.",
-            node=masters[0]["name"],
+            node=control_plane[0]["name"],
             key="etcd members",
             value="%d of %d ready" % (ready, members),
         )
 
 
-def warn_workloads(found: Findings, cluster: Facts) -> None:
+def warn_workloads(found: Findings, cluster: ClusterFacts) -> None:
     for user in cluster["users"]:
-        what, remedy = OUTLOOK[user["purpose"]]
+        use = purposes.purpose(user["purpose"])
         logs = user["purpose"] == "logs"
         how = {
             "direct": "mounts docker's socket",
@@ -170,10 +157,10 @@ def warn_workloads(found: Findings, cluster: Facts) -> None:
                 how,
                 user["why"],
                 "" if user["active"] else " and has no pod just now",
-                what,
+                use.outcome,
             ),
-            remedy,
-            node=some(user["nodes"]) or "cluster",
+            remedy=use.remedy,
+            node=", ".join(user["nodes"]) or "cluster",
             key="hostPath %s" % user["path"],
             value=_name(user),
         )

@@ -2,19 +2,21 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Findings: what stands against a migration (HC1xx, blockers) or has to be known (HC2xx).
+"""Findings: what blocks a migration (HC1xx, blockers) or has to be known (HC2xx, warnings).
 
-A finding is {"code", "text", "evidence": {"node", "file", "key", "value"}, "remedy"}; codes are
-stable, and docs/codes.md has a section for each.
+Codes are stable; codes.yml says what each means and what to do about it.
 """
 
 from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+    Finding,
+    FoundFindings,
+)
+from ansible_collections.homelab.containerd.plugins.plugin_utils.plan import codes
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize import clean
-
-Finding = dict[str, t.Any]
 
 
 class Findings:
@@ -27,22 +29,24 @@ class Findings:
         self,
         code: str,
         text: str,
-        remedy: str,
+        *,
+        remedy: str | None = None,
         file: str | None = None,
         key: str | None = None,
-        value: t.Any = None,
+        value: object = None,
         node: str | None = None,
     ) -> None:
-        finding = {
+        """remedy: where the one of codes.yml does not fit this case."""
+        finding: Finding = {
             "code": code,
             "text": text,
             "evidence": {"node": node or self.node, "file": file, "key": key, "value": value},
-            "remedy": remedy,
+            "remedy": remedy or codes.remedy(code),
         }
         (self.blockers if code.startswith("HC1") else self.warnings).append(finding)
 
-    def result(self, overrides: t.Container[str]) -> dict[str, list[Finding]]:
-        """{"warnings", "blockers", "overridden"}: a blocker is overridden by its own code alone."""
+    def result(self, overrides: t.Container[str]) -> FoundFindings:
+        """A blocker is overridden by its own code alone."""
         return {
             "warnings": self.warnings,
             "blockers": [entry for entry in self.blockers if entry["code"] not in overrides],
@@ -54,9 +58,13 @@ def describe(finding: Finding) -> str:
     """A finding as the one paragraph that a person reads, fit for a terminal."""
     finding = clean(finding)
     evidence = finding["evidence"]
+    parts = {
+        "node": evidence["node"],
+        "file": evidence["file"],
+        "key": evidence["key"],
+        "value": evidence["value"],
+    }
     place = ", ".join(
-        "%s %s" % (name, evidence[name])
-        for name in ("node", "file", "key", "value")
-        if evidence.get(name) not in (None, "")
+        "%s %s" % (name, value) for name, value in parts.items() if value not in (None, "")
     )
     return "%s: %s (%s). %s" % (finding["code"], finding["text"], place, finding["remedy"])

@@ -2,27 +2,42 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What report.json holds: the plans of all nodes as one, and after a migration what came of them.
+"""What report.json holds: the plans of all nodes, and after a migration the results.
 
-Pure functions; docs/report.schema.json describes the result, docs/report.md explains it. Times are
-RFC 3339 in UTC, durations seconds, sizes bytes. report_text.py shows it in a terminal,
-report_page.py as a page.
+Pure functions; contracts.Report is what they make, docs/report.md explains it. Times are RFC 3339
+in UTC, durations seconds, sizes bytes. text.py shows it in a terminal, page.py as a page.
 """
 
 from __future__ import annotations
 
-import re
 import time as _time
 import typing as t
 from collections.abc import Iterable, Mapping, Sequence
 
-from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pod_status import (
-    is_ready,
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import pod_status
+from ansible_collections.homelab.containerd.plugins.module_utils._switch import (
+    journal as switch_journal,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal import (
-    timings as journal_steps,
+from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+    ActualState,
+    Evidence,
+    JournalData,
+    NodeBefore,
+    PlanStep,
+    PodChange,
+    Report,
+    ReportContainer,
+    ReportFinding,
+    ReportNode,
+    ReportSetting,
+    ReportSummary,
+    ReportUser,
+    Span,
+    Totals,
+    Verdict,
+    Verification,
 )
-from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import JournalData
+from ansible_collections.homelab.containerd.plugins.plugin_utils.plan import codes
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize import clean
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report.shape import (
     PHASES,
@@ -35,11 +50,16 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.report.shape im
 )
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report.timeline import (
     _actual,
-    _add_seconds,
+    _phase_seconds,
     _planned,
 )
 
-SCHEMA = "homelab.containerd/report/1"
+#: What a journal's state says of a switch that this run did not do.
+JOURNAL_STATES: dict[str, ActualState] = {
+    "running": "unfinished",
+    "rolled_back": "rolled_back",
+    "done": "switched",
+}
 
 
 def build(
@@ -51,40 +71,41 @@ def build(
     serial: int | str = 1,
     outcomes: Sequence[Map] = (),
     api: Map | None = None,
-    codes: Mapping[str, Mapping[str, str]] | None = None,
-) -> Object:
+) -> Report:
     """The content of report.json.
 
     plans: assess_plan of each node. cluster: assess_cluster. now: seconds since 1970. mode:
     "assess" before, "migrate" after. serial: how many workers switch at once, as Ansible has it.
     outcomes, one a node after a migration: {"node": inventory name, "before": before.json,
-    "journal": switch.json, "marks": {phase, "prepared" or "end": when it began, seconds since
-    1970}, "carry": carry_images_result, "switch": switch_runtime_result, "verify": verify_results,
-    "buildkit": whether buildkitd's socket is there}; any part but the first may be missing.
-    api: kubectl get nodes,pods -o json after it. codes: sections() of docs/codes.md.
+    "journal": switch.json, "marks": {phase, "prepared" or "end": its start, seconds since 1970},
+    "carry": carry_images_result, "switch": switch_runtime_result, "verify": verify_results,
+    "buildkit": whether buildkitd's socket exists}; any part but the first may be missing.
+    api: kubectl get nodes,pods -o json after it.
     """
     plans = [clean(plan) for plan in plans]
     cluster = clean(cluster or {})
     results = {outcome["node"]: outcome for outcome in clean(list(outcomes))}
-    codes = codes or {}
     known = {entry.get("host") or "": entry for entry in _list(cluster, "nodes")}
     objects = _list(clean(api or {}), "items")
     nodes = [
-        _node(plan, known.get(plan["node"], {}), results.get(plan["node"]), objects, codes)
+        _node(plan, known.get(plan["node"], {}), results.get(plan["node"]), objects)
         for plan in plans
     ]
     nodes += [_outsider(entry) for entry in _list(cluster, "nodes") if not entry.get("host")]
     order = _order(nodes, _list(cluster, "order"))
     nodes.sort(key=lambda node: order.index(node["host"]) if node["host"] in order else len(order))
     hosts = {entry.get("name"): entry["host"] for entry in known.values() if entry.get("host")}
-    findings = _findings(cluster, codes, hosts)
+    findings = _findings(cluster, hosts)
     planned = _planned(nodes, serial)
     actual = _actual(nodes, results) if mode == "migrate" else []
     for node in nodes:
-        _add_seconds(node, planned, actual)
-    report: Object = {
-        "schema": SCHEMA,
-        "mode": mode,
+        node["seconds"] = {
+            "planned": _phase_seconds(node, planned),
+            "actual": _phase_seconds(node, actual),
+        }
+    report: Report = {
+        "schema": "homelab.containerd/report/1",
+        "mode": "migrate" if mode == "migrate" else "assess",
         "time": _stamp(now),
         "verdict": _verdict(mode, nodes, findings),
         "cluster": {
@@ -100,60 +121,52 @@ def build(
         "nodes": nodes,
         "timeline": {"planned": planned, "actual": actual},
         "verification": _verification(results),
+        "totals": _totals(nodes, findings, order, planned, actual),
     }
-    report["totals"] = _totals(report)
     return report
 
 
-def all_findings(report: Map) -> list[Object]:
+def all_findings(report: Report) -> list[ReportFinding]:
     """The cluster's findings and those of its nodes, blockers first."""
     found = list(report["cluster"]["findings"])
-    for node in report["nodes"]:
-        found += node["findings"]
+    found += [finding for node in report["nodes"] for finding in node["findings"]]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))
 
 
-def grouped(findings: Iterable[Object]) -> list[Object]:
-    """One entry for each code and severity: {"code", "severity", "doc", "nodes", "cases"}.
+class Case(t.TypedDict):
+    """A sentence with its remedy, and all evidence for it."""
 
-    Of its cases, each is a sentence with its remedy and every piece of evidence for it: what ten
-    nodes share is one thing for a person to do.
-    """
-    groups: dict[tuple[str, str], Object] = {}
+    text: str
+    remedy: str
+    evidence: list[Evidence]
+
+
+class Group(t.TypedDict):
+    """The findings of one code and severity: what ten nodes share is one thing to do."""
+
+    code: str
+    severity: str
+    nodes: list[str]
+    cases: list[Case]
+
+
+def grouped(findings: Iterable[ReportFinding]) -> list[Group]:
+    groups: dict[tuple[str, str], Group] = {}
     for finding in findings:
-        group = groups.setdefault(
-            (finding["severity"], finding["code"]),
-            {key: finding[key] for key in ("code", "severity", "doc")} | {"nodes": [], "cases": []},
-        )
+        severity, code = finding["severity"], finding["code"]
+        new: Group = {"code": code, "severity": severity, "nodes": [], "cases": []}
+        group = groups.setdefault((severity, code), new)
         evidence = finding["evidence"]
-        if evidence["node"] and evidence["node"] not in group["nodes"]:
-            group["nodes"].append(evidence["node"])
-        same = [
-            case
-            for case in group["cases"]
-            if (case["text"], case["remedy"]) == (finding["text"], finding["remedy"])
-        ]
-        if not same:
-            same = [{"text": finding["text"], "remedy": finding["remedy"], "evidence": []}]
-            group["cases"] += same
-        same[0]["evidence"].append(evidence)
+        for node in (evidence["node"] or "").split(", "):
+            if node and node not in group["nodes"]:
+                group["nodes"].append(node)
+        text, remedy = finding["text"], finding["remedy"]
+        same = [case for case in group["cases"] if (case["text"], case["remedy"]) == (text, remedy)]
+        if same:
+            same[0]["evidence"].append(evidence)
+        else:
+            group["cases"].append({"text": text, "remedy": remedy, "evidence": [evidence]})
     return list(groups.values())
-
-
-def sections(markdown: str) -> dict[str, dict[str, str]]:
-    """The sections of docs/codes.md by code: {"title", "anchor", "text" (Markdown)}.
-
-    The anchor is what GitHub makes of a heading: small letters, punctuation dropped, hyphens for
-    spaces.
-    """
-    found = {}
-    for heading, text in re.findall(r"(?ms)^##[ ]+([^\n]+)\n(.*?)(?=^##[ ]|\Z)", markdown):
-        code = re.match(r"HC\d+", heading)
-        if code:
-            anchor = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
-            title = heading.partition(":")[2].strip()
-            found[code[0]] = {"title": title, "anchor": anchor, "text": text.strip()}
-    return found
 
 
 def _stamp(seconds: float) -> str:
@@ -165,34 +178,34 @@ def _runtime(version: t.Any) -> str:
     return str(version or "").replace("://", " ")
 
 
-def _findings(
-    source: Map, codes: Mapping[str, Mapping[str, str]], hosts: Map | None = None
-) -> list[Object]:
+def _findings(source: Map, hosts: Map | None = None) -> list[ReportFinding]:
     """hosts: the inventory's names for the API's, where findings come from the API."""
-    found = []
+    found: list[ReportFinding] = []
     for severity, key in zip(SEVERITIES, ("blockers", "warnings", "overridden"), strict=True):
         for entry in _list(source, key):
-            evidence = dict(entry.get("evidence") or {})
-            evidence["node"] = (hosts or {}).get(str(evidence.get("node")), evidence.get("node"))
-            section = codes.get(entry["code"])
+            evidence = entry.get("evidence") or {}
+            names = str(evidence.get("node") or "").split(", ")
             found.append(
                 {
                     "severity": severity,
                     "code": entry["code"],
                     "text": entry["text"],
                     "evidence": {
-                        name: evidence.get(name) for name in ("node", "file", "key", "value")
+                        "node": ", ".join((hosts or {}).get(name, name) for name in names) or None,
+                        "file": evidence.get("file"),
+                        "key": evidence.get("key"),
+                        "value": evidence.get("value"),
                     },
                     "remedy": entry.get("remedy") or "",
-                    "doc": "docs/codes.md" + ("#" + section["anchor"] if section else ""),
+                    "doc": codes.link(entry["code"]),
                 }
             )
     return found
 
 
-def _step(step: Map) -> Object:
+def _step(step: Map) -> PlanStep:
     return {
-        "phase": step.get("phase") if step.get("phase") in PHASES else "prepare",
+        "phase": step["phase"] if step.get("phase") in PHASES else "prepare",
         "text": step.get("text") or "",
         "seconds": _number(step.get("seconds")),
         "bytes": _count(step.get("bytes")),
@@ -200,44 +213,67 @@ def _step(step: Map) -> Object:
     }
 
 
-def _setting(setting: Map) -> Object:
-    return {"value": setting.get("value")} | {
-        key: str(setting.get(key) or "")
-        for key in ("key", "origin", "fate", "to", "text", "remedy")
+def _text(source: Map, key: str) -> str:
+    return str(source.get(key) or "")
+
+
+def _setting(setting: Map) -> ReportSetting:
+    return {
+        "key": _text(setting, "key"),
+        "value": setting.get("value"),
+        "origin": _text(setting, "origin"),
+        "outcome": _text(setting, "fate"),
+        "to": _text(setting, "to"),
+        "text": _text(setting, "text"),
+        "remedy": _text(setting, "remedy"),
     }
 
 
-def _sock_user(user: Map) -> Object:
-    keys = ("namespace", "kind", "name", "node", "path", "via", "purpose", "why")
-    return {key: str(user.get(key) or "") for key in keys} | {
-        "active": bool(user.get("active", True))
+def _sock_user(user: Map) -> ReportUser:
+    return {
+        "namespace": _text(user, "namespace"),
+        "kind": _text(user, "kind"),
+        "name": _text(user, "name"),
+        "nodes": [str(name) for name in _list(user, "nodes")],
+        "path": _text(user, "path"),
+        "via": _text(user, "via"),
+        "purpose": _text(user, "purpose"),
+        "why": _text(user, "why"),
+        "active": bool(user.get("active", True)),
     }
 
 
-def _own(container: Map) -> Object:
-    return {key: str(container.get(key) or "") for key in ("name", "image", "state", "project")} | {
-        "swarm": bool(container.get("swarm"))
+def _own(container: Map) -> ReportContainer:
+    return {
+        "name": _text(container, "name"),
+        "image": _text(container, "image"),
+        "state": _text(container, "state"),
+        "project": _text(container, "project"),
+        "swarm": bool(container.get("swarm")),
     }
 
 
-def _summary(plan: Map) -> Object:
+def _summary(plan: Map) -> ReportSummary:
     summary = plan.get("summary") or {}
-    texts = ("os", "kernel", "docker_version", "containerd_version", "storage_driver")
-    counts = ("pods", "containers_kubernetes", "images", "image_bytes")
-    return (
-        {key: str(summary.get(key) or "") for key in texts}
-        | {key: _count(summary.get(key)) for key in counts}
-        | {
-            "cgroup_version": _count(summary.get("cgroup_version")),
-            "control_plane": bool(summary.get("control_plane")),
-            "containers_own": [_own(entry) for entry in _list(summary, "containers_own")],
-            "kubelet_version": str(plan.get("kubelet_version") or ""),
-            "cgroup_driver": str(plan.get("cgroup_driver") or ""),
-        }
-    )
+    return {
+        "os": _text(summary, "os"),
+        "kernel": _text(summary, "kernel"),
+        "docker_version": _text(summary, "docker_version"),
+        "containerd_version": _text(summary, "containerd_version"),
+        "storage_driver": _text(summary, "storage_driver"),
+        "pods": _count(summary.get("pods")),
+        "containers_kubernetes": _count(summary.get("containers_kubernetes")),
+        "images": _count(summary.get("images")),
+        "image_bytes": _count(summary.get("image_bytes")),
+        "cgroup_version": _count(summary.get("cgroup_version")),
+        "control_plane": bool(summary.get("control_plane")),
+        "containers_own": [_own(entry) for entry in _list(summary, "containers_own")],
+        "kubelet_version": _text(plan, "kubelet_version"),
+        "cgroup_driver": _text(plan, "cgroup_driver"),
+    }
 
 
-def _now(summary: Map, plan: Map, api_node: Map) -> Object:
+def _now(summary: ReportSummary, plan: Map, api_node: Map) -> NodeBefore:
     """What a node runs while the plan is made."""
     runtime = _runtime(api_node.get("runtime"))
     if not runtime and plan.get("runtime") == "dockershim":
@@ -255,7 +291,7 @@ def _now(summary: Map, plan: Map, api_node: Map) -> Object:
     }
 
 
-def _recorded(before: Map) -> Object:
+def _recorded(before: Map) -> NodeBefore:
     """The same from before.json, which stays on the node from the switch on."""
     images = _list(before, "docker_images")
     return {
@@ -274,8 +310,7 @@ def _node(
     api_node: Map,
     outcome: Map | None,
     objects: list[Object],
-    codes: Mapping[str, Mapping[str, str]],
-) -> Object:
+) -> ReportNode:
     summary = _summary(plan)
     steps = [_step(step) for step in _list(plan, "steps")]
     before = (outcome or {}).get("before") or {}
@@ -286,8 +321,10 @@ def _node(
     )
     # kubeadm up to 1.23 gives a control plane both, and the older one says no more.
     roles = [role for role in roles if role != "master" or len(roles) == 1]
-    findings = _findings(plan, codes)
-    node: Object = {
+    findings = _findings(plan)
+    version = (plan.get("containerd") or {}).get("version") or ""
+    target = ("containerd %s" % version).strip()
+    node: ReportNode = {
         "host": plan["node"],
         "name": name,
         "roles": [str(role) for role in roles],
@@ -295,11 +332,18 @@ def _node(
         "status": "ready",
         "summary": summary,
         "before": _recorded(before) if before else current,
-        "after": None,
+        "after": {
+            "runtime": target if plan.get("state") != "done" else current["runtime"],
+            "ready": None,
+            "pods": len(_list(before, "pods")) if before else current["pods"],
+            "pods_ready": None,
+            "buildkit": any(step["phase"] == "buildkit" for step in steps),
+        },
         "steps": steps,
         "settings": [_setting(entry) for entry in _list(plan, "settings")],
         "findings": findings,
         "actual": None,
+        "seconds": {"planned": _phase_seconds(None, []), "actual": _phase_seconds(None, [])},
     }
     if any(finding["severity"] == "blocker" for finding in findings):
         node["status"] = "blocked"
@@ -307,51 +351,49 @@ def _node(
         node["status"] = "unfinished"
     elif node["state"] == "done":
         node["status"] = "done"
-    version = (plan.get("containerd") or {}).get("version") or ""
-    planned = "containerd %s" % version if version else "containerd"
-    node["after"] = {
-        "runtime": planned if node["state"] == "migrate" else current["runtime"],
-        "ready": None,
-        "pods": node["before"]["pods"],
-        "pods_ready": None,
-        "buildkit": any(step["phase"] == "buildkit" for step in steps),
-    }
     if outcome is not None:
         _add_outcome(node, outcome, objects)
     return node
 
 
-def _outsider(entry: Map) -> Object:
+def _outsider(entry: Map) -> ReportNode:
     """A node of the API that the inventory does not have: nothing is done to it."""
     summary = _summary({})
-    state = {
-        "time": None,
-        "runtime": _runtime(entry.get("runtime")),
-        "ready": entry.get("ready"),
-        "pods": 0,
-        "images": 0,
-        "image_bytes": 0,
-        "containers_own": 0,
-    }
-    after = {key: state[key] for key in ("runtime", "ready", "pods")}
+    summary["kubelet_version"] = _text(entry, "kubelet")
+    runtime = _runtime(entry.get("runtime"))
     return {
         "host": "",
-        "name": str(entry.get("name") or ""),
+        "name": _text(entry, "name"),
         "roles": [str(role) for role in _list(entry, "roles")],
         "state": "outside",
         "status": "outside",
-        "summary": summary | {"kubelet_version": str(entry.get("kubelet") or "")},
-        "before": state,
-        "after": after | {"pods_ready": None, "buildkit": False},
+        "summary": summary,
+        "before": {
+            "time": None,
+            "runtime": runtime,
+            "ready": entry.get("ready"),
+            "pods": 0,
+            "images": 0,
+            "image_bytes": 0,
+            "containers_own": 0,
+        },
+        "after": {
+            "runtime": runtime,
+            "ready": entry.get("ready"),
+            "pods": 0,
+            "pods_ready": None,
+            "buildkit": False,
+        },
         "steps": [],
         "settings": [],
         "findings": [],
         "actual": None,
+        "seconds": {"planned": _phase_seconds(None, []), "actual": _phase_seconds(None, [])},
     }
 
 
-def _add_outcome(node: Object, outcome: Map, objects: list[Object]) -> None:
-    """What came of a node: after, actual and status, from the records of the run and the API."""
+def _add_outcome(node: ReportNode, outcome: Map, objects: list[Object]) -> None:
+    """The result for a node: after, actual and status, from the records of the run and the API."""
     carry, switch = outcome.get("carry") or {}, outcome.get("switch") or {}
     journal = outcome.get("journal") or {}
     now = [item for item in objects if item["metadata"]["name"] == node["name"]]
@@ -366,29 +408,27 @@ def _add_outcome(node: Object, outcome: Map, objects: list[Object]) -> None:
         lasting = [
             pod for pod in pods.values() if (pod["status"] or {}).get("phase") != "Succeeded"
         ]
-        node["after"].update(
-            runtime=_runtime(info.get("containerRuntimeVersion")),
-            ready=is_ready(now[0]),
-            pods=len(lasting),
-            pods_ready=sum(is_ready(pod) for pod in lasting),
-        )
+        node["after"] |= {
+            "runtime": _runtime(info.get("containerRuntimeVersion")),
+            "ready": pod_status.is_ready(now[0]),
+            "pods": len(lasting),
+            "pods_ready": sum(pod_status.is_ready(pod) for pod in lasting),
+        }
     if switch.get("changed") and switch.get("outage_seconds") is not None:
         timings = switch.get("steps") or []
-        state = "switched"
+        state: ActualState = "switched"
     else:
-        timings = journal_steps(t.cast("JournalData", journal)) if journal else []
-        state = {"running": "unfinished", "rolled_back": "rolled_back", "done": "switched"}.get(
-            str(journal.get("state")), "unchanged"
-        )
+        timings = switch_journal.timings(t.cast("JournalData", journal)) if journal else []
+        state = JOURNAL_STATES.get(str(journal.get("state")), "unchanged")
         if journal.get("direction") == "docker" and state == "switched":
             state = "on_docker"
-    began = switch.get("start") or journal.get("start")
-    ended = switch.get("end") or journal.get("end")
+    start = switch.get("start") or journal.get("start")
+    end = switch.get("end") or journal.get("end")
     carried = _list(carry, "carried")
     node["actual"] = {
         "state": state,
-        "began": _stamp(began) if began else None,
-        "ended": _stamp(ended) if ended else None,
+        "start": _stamp(start) if start else None,
+        "end": _stamp(end) if end else None,
         "outage_seconds": switch.get("outage_seconds"),
         "running_seconds": switch.get("running_seconds"),
         "pods_ready_seconds": switch.get("pods_ready_seconds"),
@@ -397,7 +437,7 @@ def _add_outcome(node: Object, outcome: Map, objects: list[Object]) -> None:
         "bytes_carried": _count(carry.get("bytes")),
         "carry_seconds": carry.get("delta") if carried else None,
         "steps": [
-            {"name": str(step.get("name") or ""), "seconds": _number(step.get("delta"))}
+            {"name": str(step.get("name") or ""), "delta": _number(step.get("delta"))}
             for step in timings
         ],
         "pods": [
@@ -420,16 +460,16 @@ def _add_outcome(node: Object, outcome: Map, objects: list[Object]) -> None:
     node["after"]["buildkit"] = bool(outcome.get("buildkit"))
 
 
-def _pod(pod: Map, now: Map | None) -> Object:
+def _pod(pod: Map, now: Object | None) -> PodChange:
     after = "replaced by its controller"
     if now is not None:
         status = now.get("status") or {}
-        after = str(status.get("phase") or "") + (", ready" if is_ready(dict(now)) else "")
+        after = str(status.get("phase") or "") + (", ready" if pod_status.is_ready(now) else "")
     before = str(pod.get("phase") or "") + (", ready" if pod.get("ready") else "")
     return {"name": "%s/%s" % (pod["namespace"], pod["name"]), "before": before, "after": after}
 
 
-def _order(nodes: list[Object], wanted: list[str]) -> list[str]:
+def _order(nodes: list[ReportNode], wanted: list[str]) -> list[str]:
     """The hosts in the order of their switch: the cluster plan's, and what it does not name."""
     hosts = [node["host"] for node in nodes if node["host"]]
     control = [node["host"] for node in nodes if node["summary"]["control_plane"]]
@@ -440,9 +480,9 @@ def _order(nodes: list[Object], wanted: list[str]) -> list[str]:
     return order
 
 
-def _verification(results: Mapping[str, Map]) -> list[Object]:
+def _verification(results: Mapping[str, Map]) -> list[Verification]:
     """verify_results, which the role gives to all nodes alike: tests are named NAME[ansible://HOST]."""
-    found: list[Object] = []
+    found: list[Verification] = []
     hosts = sorted(results, key=len, reverse=True)
     for outcome in results.values():
         for test in _list(outcome, "verify"):
@@ -450,7 +490,7 @@ def _verification(results: Mapping[str, Map]) -> list[Object]:
             host = next((host for host in hosts if place.startswith(host)), "")
             # What a test was parametrised with stays in its name.
             rest = place.removeprefix(host).strip("-]")
-            entry = {
+            entry: Verification = {
                 "name": name + ("[%s]" % rest if rest else ""),
                 "host": host,
                 "outcome": str(test.get("outcome") or ""),
@@ -461,7 +501,7 @@ def _verification(results: Mapping[str, Map]) -> list[Object]:
     return found
 
 
-def _verdict(mode: str, nodes: list[Object], findings: list[Object]) -> str:
+def _verdict(mode: str, nodes: list[ReportNode], findings: list[ReportFinding]) -> Verdict:
     ours = [node for node in nodes if node["host"]]
     statuses = {node["status"] for node in ours}
     if mode == "migrate":
@@ -471,26 +511,32 @@ def _verdict(mode: str, nodes: list[Object], findings: list[Object]) -> str:
     return "done" if statuses == {"done"} else "ready"
 
 
-def _totals(report: Map) -> Object:
-    nodes, timeline = report["nodes"], report["timeline"]
-    found = all_findings(report)
+def _totals(
+    nodes: list[ReportNode],
+    cluster_findings: list[ReportFinding],
+    order: list[str],
+    planned: list[Span],
+    actual: list[Span],
+) -> Totals:
+    found = cluster_findings + [finding for node in nodes for finding in node["findings"]]
+    severities = [finding["severity"] for finding in found]
     outages = [
         sum(
             span["end"] - span["start"]
-            for span in timeline["planned"]
+            for span in planned
             if span["outage"] and span["host"] == host
         )
-        for host in report["order"]
+        for host in order
     ]
     return {
-        "seconds": max((span["end"] for span in timeline["planned"]), default=0.0),
-        "actual_seconds": max((span["end"] for span in timeline["actual"]), default=None),
+        "seconds": max((span["end"] for span in planned), default=0.0),
+        "actual_seconds": max((span["end"] for span in actual), default=None),
         "outage_seconds": round(max(outages, default=0.0), 2),
         "bytes": sum(step["bytes"] for node in nodes for step in node["steps"]),
         "images": sum(node["before"]["images"] for node in nodes),
         "image_bytes": sum(node["before"]["image_bytes"] for node in nodes),
         "containers_own": sum(node["before"]["containers_own"] for node in nodes),
-        "blockers": sum(finding["severity"] == "blocker" for finding in found),
-        "warnings": sum(finding["severity"] == "warning" for finding in found),
-        "overridden": sum(finding["severity"] == "overridden" for finding in found),
+        "blockers": severities.count("blocker"),
+        "warnings": severities.count("warning"),
+        "overridden": severities.count("overridden"),
     }

@@ -25,26 +25,24 @@ def _records(host: Variables) -> tuple[t.Any, t.Any]:
 def report_outcomes(hosts: Sequence[Variables], now: float) -> list[dict[str, t.Any]]:
     """The option `outcomes` of show_report, from the variables of the play's hosts.
 
-    When a phase of a node began follows from when the one before it ended, on whichever node: the
+    The start of a node's phase is the end of the phase before it, on whichever node: the
     plays run one after the other.
     """
     carries = [host.get("carry_images_result") or {} for host in hosts]
     switches = [host.get("switch_runtime_result") or {} for host in hosts]
-    carried = [float(carry["ended"]) for carry in carries if carry.get("ended")]
+    carried = [float(carry["end"]) for carry in carries if carry.get("end")]
     switched = [
-        float(switch["ended"])
-        for switch in switches
-        if switch.get("ended") and switch.get("changed")
+        float(switch["end"]) for switch in switches if switch.get("end") and switch.get("changed")
     ]
     outcomes = []
     for host, carry, switch in zip(hosts, carries, switches, strict=True):
         before, journal = _records(host)
-        began = switch.get("began")
+        start = switch.get("start")
         times = host.get("verify_times") or {}
-        earlier = [at for at in carried + switched if began and at <= began]
+        earlier = [at for at in carried + switched if start and at <= start]
         marks = {
             "prepare": host.get("assess_time"),
-            "prepared": carry.get("began"),
+            "prepared": carry.get("start"),
             "switch": max(earlier, default=None),
             "buildkit": max(switched, default=None),
             "verify": times.get("start") or now,

@@ -2,34 +2,39 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A report (report.py) as one page of HTML that needs nothing else: no script, no network.
+"""A report (model.py) as one page of HTML that needs nothing else: no script, no network.
 
-What goes where is in page.html.j2; here are the pictures' measures and the codes' texts.
+page.html.j2 has the page; here are the pictures and the timeline.
 """
 
 from __future__ import annotations
 
 import functools
 import pathlib
-import re
 import typing as t
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jinja2
+from ansible_collections.homelab.containerd.plugins.plugin_utils import purposes
+from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+    Report,
+    ReportNode,
+    ReportUser,
+)
+from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.codes import CODES
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report import text as report_text
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report.model import (
     all_findings,
     grouped,
 )
-from ansible_collections.homelab.containerd.plugins.plugin_utils.report.wording import (
+from ansible_collections.homelab.containerd.plugins.plugin_utils.report.shape import Object
+from ansible_collections.homelab.containerd.plugins.plugin_utils.wording import (
     about,
     duration,
     plural,
     size,
 )
 
-Map = Mapping[str, t.Any]
-Object = dict[str, t.Any]
 TEMPLATE = pathlib.Path(__file__).with_name("page.html.j2")
 #: A picture's measures, in its own units; a phone shows them one to one.
 WIDTH = 328
@@ -44,36 +49,20 @@ LETTERS = 44
 MARKS = 5
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 
-#: What becomes of a user of docker.sock, for as long as docker stays.
-AFTERWARDS = {
-    "builds": "can build with BuildKit",
-    "runs": "its containers stay docker's",
-    "monitors": "sees no pods any more",
-    "unknown": "not known",
-}
 
-
-def page(report: Map, codes: Mapping[str, Mapping[str, str]] | None = None) -> str:
-    """The page. codes: sections() of docs/codes.md, for the texts of the codes in this report."""
+def page(report: Report) -> str:
     groups = grouped(all_findings(report))
-    shown = dict.fromkeys(group["code"] for group in groups)
+    found = dict.fromkeys(group["code"] for group in groups)
     return _template().render(
         report=report,
         headline=report_text.headline(report),
         outcomes=report_text.outcomes(report),
         groups=groups,
         phases=report_text.phases(report),
-        status={key: text for key, (text, _colour) in report_text.STATUS.items()},
-        fates=report_text.FATES,
-        purposes=report_text.PURPOSES,
         before=picture(report, "before"),
         after=picture(report, "after"),
         chart=chart(report),
-        sections=[
-            dict(codes[code], code=code, blocks=blocks(codes[code]["text"]))
-            for code in shown
-            if codes and code in codes
-        ],
+        codes={code: CODES[code] for code in found if code in CODES},
     )
 
 
@@ -93,6 +82,9 @@ def _template() -> jinja2.Template:
         away=report_text.away,
         moved=report_text.moved,
         went=report_text.went,
+        status=report_text.status,
+        outcome=report_text.outcome,
+        purpose=purposes.purpose,
     )
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
@@ -142,40 +134,40 @@ class _Drawing:
         }
 
 
-def picture(report: Map, when: str) -> Object:
+def picture(report: Report, when: str) -> Object:
     """The cluster "before" or "after", as shapes of an SVG WIDTH wide."""
     drawing = _Drawing()
-    told = []
+    described = []
     users = report["docker_sock_users"]
     for node in report["nodes"][:NODES]:
-        mine = [user for user in users if user["node"] and user["node"] == node["name"]]
-        told.append(_draw_node(drawing, node, when, mine))
+        mine = [user for user in users if node["name"] in user["nodes"]]
+        described.append(_draw_node(drawing, node, when, mine))
     left = len(report["nodes"]) - NODES
     if left > 0:
         drawing.text(PAD, "and %d more nodes" % left, "muted")
         drawing.y += LINE + PAD
     places = {node["name"] for node in report["nodes"]}
-    homeless = [user for user in users if user["node"] not in places]
+    homeless = [user for user in users if not places & set(user["nodes"])]
     if homeless:
         box = drawing.rect(0.5, drawing.y + 0.5, WIDTH - 1, 0, "outside")
         drawing.y += 4
-        drawing.text(PAD, "docker.sock is used by, on no node now", "small muted")
+        drawing.text(PAD, "docker.sock is used by, without a pod now", "small muted")
         drawing.y += LINE
         _draw_users(drawing, homeless, when, PAD)
         drawing.y += 4
         box["height"] = drawing.y - box["y"]
     drawing.y += 1  # half of the last frame's line
-    made = report["mode"] == "migrate"
-    title = {"before": "Before", "after": "After" if made else "After, as planned"}[when]
-    return drawing.end(title, ". ".join(told))
+    after = "After" if report["mode"] == "migrate" else "After, as planned"
+    title = "Before" if when == "before" else after
+    return drawing.end(title, ". ".join(described))
 
 
-def _draw_users(drawing: _Drawing, users: Sequence[Map], when: str, x: float) -> None:
+def _draw_users(drawing: _Drawing, users: Sequence[ReportUser], when: str, x: float) -> None:
     for user in users[:LINES]:
         drawing.rect(x, drawing.y + 5, 7, 7, "user " + user["purpose"])
-        name = "/".join(user[key] for key in ("namespace", "name") if user[key])
-        shown = AFTERWARDS if when == "after" else report_text.PURPOSES
-        says = shown.get(user["purpose"], str(user["purpose"]))
+        name = "/".join(part for part in (user["namespace"], user["name"]) if part)
+        use = purposes.purpose(user["purpose"])
+        says = use.after if when == "after" else use.title
         drawing.text(x + 12, report_text.shorten(name, LETTERS - 4 - len(says)), "small")
         drawing.text(WIDTH - x, says, "small muted", end=True)
         drawing.y += LINE - 2
@@ -198,9 +190,8 @@ def _engine(
             drawing.text(2 * PAD, value, "small on-" + css)
             drawing.y += LINE - 2
         elif value:
-            noun = "pod" if kind == "pod" else "container"
-            own = " of your own" if kind == "own" else ""
-            drawing.text(2 * PAD, plural(value, noun) + own, "small on-" + css)
+            noun = "pod" if kind == "pod" else "user-managed container"
+            drawing.text(2 * PAD, plural(value, noun), "small on-" + css)
             drawing.y += LINE
             drawing.dots(2 * PAD, value, kind)
     drawing.y += 4
@@ -208,11 +199,11 @@ def _engine(
     drawing.y += 6
 
 
-def _draw_node(drawing: _Drawing, node: Map, when: str, users: Sequence[Map]) -> str:
+def _draw_node(drawing: _Drawing, node: ReportNode, when: str, users: Sequence[ReportUser]) -> str:
     """Draws a node as it is or will be, and returns the same in words."""
     before, after = node["before"], node["after"]
     state = before if when == "before" else after
-    runtime = report_text.brief(state["runtime"]) or "no runtime known"
+    runtime = report_text.brief(state["runtime"]) or "unknown runtime"
     name = node["host"] or node["name"]
     box = drawing.rect(0.5, drawing.y + 0.5, WIDTH - 1, 0, "node")
     drawing.y += 6
@@ -237,9 +228,9 @@ def _draw_node(drawing: _Drawing, node: Map, when: str, users: Sequence[Map]) ->
     )
     words = "%s: %s on %s" % (name, plural(pods, "pod"), runtime)
     if own:
-        words += ", %s of your own" % plural(own, "container")
+        words += ", " + plural(own, "user-managed container")
     if when == "after" and after["buildkit"]:
-        _engine(drawing, "buildkit", "BuildKit", "where docker build was", [])
+        _engine(drawing, "buildkit", "BuildKit", "in place of docker build", [])
         words += ", BuildKit"
     moved = when == "after" and not docker and before["runtime"].startswith("docker")
     if moved:
@@ -258,10 +249,10 @@ def _draw_node(drawing: _Drawing, node: Map, when: str, users: Sequence[Map]) ->
     return words
 
 
-def chart(report: Map) -> Object | None:
-    """The timeline: marks of the axis and, a node, its bars in per cent of the whole.
+def chart(report: Report) -> Object | None:
+    """The timeline: marks of the axis and, for each node, its bars in per cent of the whole.
 
-    Planned bars and, after a migration, what really was, begin with the same second.
+    Planned bars and, after a migration, actual ones start at the same second.
     """
     planned, actual = report["timeline"]["planned"], report["timeline"]["actual"]
     whole = max((span["end"] for span in planned + actual), default=0.0)
@@ -290,49 +281,3 @@ def chart(report: Map) -> Object | None:
         if tracks:
             rows.append({"host": host, "tracks": tracks})
     return {"marks": marks, "rows": rows, "whole": whole, "both": bool(actual)}
-
-
-def blocks(markdown: str) -> list[Object]:
-    """The little Markdown that docs/codes.md is written in, as data for the template.
-
-    {"kind": "p", "li", "pre" or "table", "spans" or "text" or "rows"}: paragraphs, flat lists,
-    fenced code and tables; in them `code`, **strong** and links, of which the words stay.
-    """
-    found: list[Object] = []
-    parts = re.split(r"(?ms)^```\w*\n(.*?)^```$", markdown)
-    for index, part in enumerate(parts):
-        if index % 2:
-            found.append({"kind": "pre", "text": part.rstrip()})
-            continue
-        for block in re.split(r"\n\s*\n", part.strip()):
-            lines = block.splitlines()
-            if lines and lines[0].startswith("|"):
-                cells = [
-                    [_spans(cell.strip()) for cell in line.strip().strip("|").split("|")]
-                    for line in lines
-                    if not re.fullmatch(r"[|\s:-]+", line)
-                ]
-                found.append({"kind": "table", "rows": cells})
-                continue
-            for item in re.split(r"(?m)^(?=[-*] )", block):
-                text = " ".join(item.split())
-                if text:
-                    kind = "li" if re.match(r"[-*] ", text) else "p"
-                    found.append(
-                        {"kind": kind, "spans": _spans(text[2:] if kind == "li" else text)}
-                    )
-    return found
-
-
-def _spans(text: str) -> list[tuple[str, str]]:
-    """[(kind, text)]: kind is "code", "strong" or ""."""
-    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    spans = []
-    for part in re.split(r"(`[^`]+`|\*\*[^*]+\*\*)", text):
-        if part.startswith("`") and part.endswith("`") and part[1:]:
-            spans.append(("code", part[1:-1]))
-        elif part.startswith("**") and part[4:]:
-            spans.append(("strong", part[2:-2]))
-        elif part:
-            spans.append(("", part))
-    return spans

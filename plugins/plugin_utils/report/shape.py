@@ -9,10 +9,12 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Mapping
 
+from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import Phase, Severity
+
 #: In the order of a migration. All nodes are in "prepare" and in "buildkit" at once; "switch" is a
 #: batch of nodes after the other; "verify" goes from node to node.
-PHASES = ("prepare", "switch", "buildkit", "verify")
-SEVERITIES = ("blocker", "warning", "overridden")
+PHASES: tuple[Phase, ...] = ("prepare", "switch", "buildkit", "verify")
+SEVERITIES: tuple[Severity, ...] = ("blocker", "warning", "overridden")
 Map = Mapping[str, t.Any]
 Object = dict[str, t.Any]
 

@@ -2,37 +2,45 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A report (report.py) for a terminal: one screen for a cluster, or all of it. Pure functions."""
+"""A report (model.py) for a terminal: one screen for a cluster, or all of it. Pure functions."""
 
 from __future__ import annotations
 
 import json
 import textwrap
 import typing as t
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
+from ansible_collections.homelab.containerd.plugins.plugin_utils import purposes
+from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+    Actual,
+    Evidence,
+    PlanStep,
+    Report,
+    ReportNode,
+)
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report.model import (
     all_findings,
     grouped,
 )
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report.shape import PHASES
-from ansible_collections.homelab.containerd.plugins.plugin_utils.report.wording import (
+from ansible_collections.homelab.containerd.plugins.plugin_utils.wording import (
     about,
     duration,
+    join_limited,
     plural,
     size,
 )
 
 #: A line and its colour, by the names that Ansible has for them (None: as it is).
 Line = tuple[str, str | None]
-Map = Mapping[str, t.Any]
 HEADING = "bright blue"
 COLOURS = {"blocker": "red", "warning": "yellow", "overridden": "yellow"}
 
 STATUS = {
     "blocked": ("blocked", "red"),
     "ready": ("ready", None),
-    "unfinished": ("a switch broke off", "yellow"),
+    "unfinished": ("switch interrupted", "yellow"),
     "done": ("on containerd", "green"),
     "outside": ("not in inventory", "yellow"),
     "migrated": ("migrated", "green"),
@@ -41,27 +49,20 @@ STATUS = {
     "not_ready": ("not Ready", "red"),
 }
 
-FATES = {
-    "translated": "goes over",
+OUTCOMES = {
+    "translated": "translated",
     "not_needed": "not needed",
     "no_equivalent": "no equivalent",
-    "unknown": "not known",
+    "unknown": "invalid",
 }
 
-PURPOSES = {
-    "builds": "builds",
-    "runs": "runs containers",
-    "monitors": "monitors",
-    "unknown": "not known",
-}
-
-#: In the short form, a code's different sentences and the places of each are cut after so many.
+#: The short form has so many different sentences of a code, and places of each.
 SHOWN = 3
-#: More nodes than that are one line of the short form's plan.
+#: The short form has the switches of more nodes than that in one line.
 SWITCHES = 6
 
 
-def lines(report: Map, verbose: bool = False, width: int = 96) -> list[Line]:
+def lines(report: Report, verbose: bool = False, width: int = 96) -> list[Line]:
     """The report for a terminal of that many columns."""
     parts = [
         _head(report, width),
@@ -82,21 +83,19 @@ def lines(report: Map, verbose: bool = False, width: int = 96) -> list[Line]:
     return [(line.rstrip(), colour) for line, colour in shown]
 
 
-def text(report: Map, verbose: bool = True, width: int = 96) -> str:
+def text(report: Report, verbose: bool = True, width: int = 96) -> str:
     """The same without colours, as report.txt has it."""
     return "".join(line + "\n" for line, _colour in lines(report, verbose, width))
 
 
-def headline(report: Map) -> str:
+def headline(report: Report) -> str:
     """The one sentence that counts."""
     nodes = [node for node in report["nodes"] if node["host"]]
     totals = report["totals"]
     verdict = report["verdict"]
     if verdict == "blocked":
         count = totals["blockers"]
-        return "%s against the migration: nothing will be changed" % (
-            plural(count, "blocker") + (" stands" if count == 1 else " stand")
-        )
+        return "The migration is blocked by %s: nothing will be changed" % plural(count, "finding")
     if verdict == "done":
         return "Nothing to do: every node is on containerd"
     if verdict == "ready":
@@ -108,7 +107,7 @@ def headline(report: Map) -> str:
     good = sum(node["status"] in ("migrated", "done") for node in nodes)
     if verdict == "migrated":
         return "Migrated: %s on containerd" % plural(good, "node")
-    return "Not all of it: %d of %s on containerd" % (good, plural(len(nodes), "node"))
+    return "Incomplete: %d of %s on containerd" % (good, plural(len(nodes), "node"))
 
 
 def shorten(value: t.Any, limit: int) -> str:
@@ -117,7 +116,7 @@ def shorten(value: t.Any, limit: int) -> str:
     return found if len(found) <= limit else found[: limit - 1] + "…"
 
 
-def place(evidence: Map, limit: int = 60) -> str:
+def place(evidence: Evidence, limit: int = 60) -> str:
     """Where a finding was seen: file and key = value."""
     key, value = evidence["key"], evidence["value"]
     parts = [str(evidence["file"])] if evidence["file"] else []
@@ -135,7 +134,7 @@ def brief(runtime: str) -> str:
     return runtime.partition("+")[0]
 
 
-def moved(node: Map) -> str:
+def moved(node: ReportNode) -> str:
     """From which runtime to which."""
     before, after = (brief(node[when]["runtime"]) or "?" for when in ("before", "after"))
     ready = {True: ", Ready", False: ", not Ready", None: ""}[node["after"]["ready"]]
@@ -148,14 +147,14 @@ def moved(node: Map) -> str:
     )
 
 
-def away(node: Map) -> str:
-    """How long the switch took its pods away, against what was planned."""
-    actual = node["actual"]
-    whole = actual["pods_ready_seconds"] or actual["outage_seconds"]
-    planned = sum(step["seconds"] for step in node["steps"] if step["outage"])
+def away(actual: Actual, steps: Sequence[PlanStep]) -> str:
+    """How long the switch took the pods away, against what was planned."""
+    ready = actual["outage_seconds"] or 0.0
+    whole = actual["pods_ready_seconds"] or ready
+    planned = sum(step["seconds"] for step in steps if step["outage"])
     text = "away %s" % duration(whole)
     text += " (planned %s)" % about(planned) if planned else ""
-    text += ": Ready after %s" % duration(actual["outage_seconds"])
+    text += ": Ready after %s" % duration(ready)
     if actual["running_seconds"] is not None:
         text += ", all pods running after %s" % duration(actual["running_seconds"])
     if actual["pods_ready_seconds"] is not None:
@@ -163,19 +162,19 @@ def away(node: Map) -> str:
     return text
 
 
-def outcomes(report: Map) -> str:
+def outcomes(report: Report) -> str:
     """How many tests ended how."""
     found = [test["outcome"] for test in report["verification"]]
     return ", ".join("%d %s" % (found.count(kind), kind) for kind in dict.fromkeys(found))
 
 
-def went(node: Map) -> str:
+def went(actual: Actual) -> str:
     """What the node's journal says of its last switch."""
     return {
         "rolled_back": "went back to docker by itself",
         "on_docker": "went back to docker",
-        "unfinished": "the switch broke off",
-    }.get(node["actual"]["state"], "switched")
+        "unfinished": "the switch was interrupted",
+    }.get(actual["state"], "switched")
 
 
 def clock(stamp: str) -> str:
@@ -183,9 +182,12 @@ def clock(stamp: str) -> str:
     return stamp.replace("T", " ").replace("Z", " UTC")
 
 
-def names(hosts: Sequence[str], limit: int = 4) -> str:
-    more = len(hosts) - limit
-    return ", ".join(hosts[:limit]) + (" and %d more" % more if more > 0 else "")
+def status(name: str) -> str:
+    return STATUS[name][0]
+
+
+def outcome(name: str) -> str:
+    return OUTCOMES.get(name, name)
 
 
 def _wrap(value: str, width: int, indent: str, first: str | None = None) -> Iterator[str]:
@@ -202,7 +204,7 @@ def _ends(left: str, right: str, width: int) -> str:
     return "%s%s" % (left.ljust(width - len(right)), right) if right else left
 
 
-def _head(report: Map, width: int) -> Iterator[Line]:
+def _head(report: Report, width: int) -> Iterator[Line]:
     cluster = report["cluster"]
     colour = {"blocked": "red", "incomplete": "red"}.get(report["verdict"], "green")
     yield headline(report), colour
@@ -214,22 +216,22 @@ def _head(report: Map, width: int) -> Iterator[Line]:
     yield _ends(left, clock(report["time"]), width), None
 
 
-def _nodes(report: Map, width: int) -> Iterator[Line]:
+def _nodes(report: Report, width: int) -> Iterator[Line]:
     wide = width >= 96
     host_width = min(24, max([4] + [len(node["host"] or node["name"]) for node in report["nodes"]]))
-    row = "  %%-%ds  %%-%ds  %%-18s %%4s  %%-%ds %%3s  %%s" % (
+    row = "  %%-%ds  %%-%ds  %%-18s %%4s  %%-%ds %%4s  %%s" % (
         host_width,
         *((13, 12) if wide else (7, 6)),
     )
-    yield row % ("node", "role", "runtime", "pods", "images", "own", ""), HEADING
+    yield row % ("node", "role", "runtime", "pods", "images", "user", ""), HEADING
     for node in report["nodes"]:
         state = node["before"]
-        status, colour = STATUS[node["status"]]
+        shown, colour = STATUS[node["status"]]
         found = [finding["severity"] for finding in node["findings"]]
         kinds = ("blocker", "warning") if report["mode"] == "assess" else ()
         notes = [plural(found.count(kind), kind) for kind in kinds if kind in found]
         if node["status"] == "blocked" or (notes and not wide):
-            status = ""
+            shown = ""
         runtime = node["after"]["runtime"] if report["mode"] == "migrate" else state["runtime"]
         images = str(state["images"] or "-")
         if wide and state["images"]:
@@ -242,19 +244,19 @@ def _nodes(report: Map, width: int) -> Iterator[Line]:
             state["pods"] if node["host"] else "-",
             images,
             state["containers_own"] if node["host"] else "-",
-            ", ".join([status] * bool(status) + notes),
+            ", ".join([shown] * bool(shown) + notes),
         )
         yield shorten(line, width), colour
 
 
-def _needs(report: Map, verbose: bool, width: int) -> Iterator[Line]:
+def _needs(report: Report, verbose: bool, width: int) -> Iterator[Line]:
     groups = grouped(all_findings(report))
     if not groups:
         return
-    yield "What needs you", HEADING
+    yield "What needs your attention", HEADING
     for group in groups:
-        label = {"blocker": "blocks", "warning": "to know,", "overridden": "overridden,"}
-        where = names(group["nodes"], 99 if verbose else 4)
+        label = {"blocker": "blocks", "warning": "warning,", "overridden": "overridden,"}
+        where = join_limited(group["nodes"], 99 if verbose else 4)
         colour = COLOURS[group["severity"]]
         full = verbose or group["severity"] == "blocker"
         if not full:
@@ -284,7 +286,7 @@ def _needs(report: Map, verbose: bool, width: int) -> Iterator[Line]:
             for seen in cut:
                 yield from ((line, None) for line in _wrap(seen, width, " " * 8, " " * 6))
             if places[len(cut) :]:
-                yield "      and %d more like it" % len(places[len(cut) :]), None
+                yield "      and %d more" % len(places[len(cut) :]), None
             again = [later["remedy"] for later in cases[index + 1 :]]
             if case["remedy"] and case["remedy"] not in again:
                 yield from (
@@ -293,18 +295,21 @@ def _needs(report: Map, verbose: bool, width: int) -> Iterator[Line]:
         if group["cases"][len(cases) :]:
             yield "    and %d more" % len(group["cases"][len(cases) :]), None
     if not verbose and any(group["severity"] != "blocker" for group in groups):
-        yield "  -v has every finding in full, with its remedy; docs/codes.md has more.", None
+        yield (
+            "  -v shows every finding in full, with its remedy; docs/codes.md explains them.",
+            None,
+        )
 
 
 PHASE_TEXTS = {
-    "prepare": "Prepare, all nodes at once, while docker serves",
+    "prepare": "Prepare all nodes, docker still serves",
     "switch": "Switch",
-    "buildkit": "Install BuildKit, all nodes at once",
-    "verify": "Prove that all of it works",
+    "buildkit": "Install BuildKit on all nodes",
+    "verify": "Verify",
 }
 
 
-def phases(report: Map) -> list[dict[str, t.Any]]:
+def phases(report: Report) -> list[dict[str, t.Any]]:
     """The plan in order: {"text", "phase", "hosts", "start", "end", "bytes", "away", "steps"}.
 
     Prepare, buildkit and verify are one entry each, the switch is one a node.
@@ -329,7 +334,7 @@ def phases(report: Map) -> list[dict[str, t.Any]]:
                 {
                     "text": text
                     if len(report["order"]) > 1
-                    else text.replace(", all nodes at once", ""),
+                    else text.replace("all nodes", "the node"),
                     "phase": phase,
                     "hosts": group,
                     "start": min(span["start"] for span in mine),
@@ -342,7 +347,7 @@ def phases(report: Map) -> list[dict[str, t.Any]]:
     return found
 
 
-def _merged(steps: list[tuple[str, Map]], group: list[str]) -> list[str]:
+def _merged(steps: list[tuple[str, PlanStep]], group: list[str]) -> list[str]:
     """The sentences of these steps, each once, with the hosts before it unless it holds for all."""
     hosts: dict[str, list[str]] = {}
     for host, step in steps:
@@ -353,7 +358,7 @@ def _merged(steps: list[tuple[str, Map]], group: list[str]) -> list[str]:
     ]
 
 
-def _plan(report: Map, verbose: bool, width: int) -> Iterator[Line]:
+def _plan(report: Report, verbose: bool, width: int) -> Iterator[Line]:
     todo = phases(report)
     if not todo or (report["mode"] == "migrate" and not verbose):
         return
@@ -361,7 +366,7 @@ def _plan(report: Map, verbose: bool, width: int) -> Iterator[Line]:
     title = "What was planned" if report["mode"] == "migrate" else "What will happen"
     title += ", in order"
     if report["verdict"] == "blocked":
-        title += ", once nothing stands against it"
+        title += ", once nothing blocks it"
     whole = [about(totals["seconds"])] if totals["seconds"] else []
     whole += [size(totals["bytes"])] if totals["bytes"] else []
     yield _ends(title, "about " + ", ".join(whole) if whole else "", width), HEADING
@@ -397,19 +402,18 @@ def _shortened(todo: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
     return todo[:at] + [whole] + todo[at + len(switches) :]
 
 
-def _happened(report: Map, verbose: bool, width: int) -> Iterator[Line]:
-    """After a migration: what really happened."""
-    nodes = [node for node in report["nodes"] if node["actual"]]
+def _happened(report: Report, verbose: bool, width: int) -> Iterator[Line]:
+    """What a migration did."""
+    nodes = [(node, node["actual"]) for node in report["nodes"] if node["actual"]]
     if not nodes:
         return
     took = report["totals"]["actual_seconds"]
     yield _ends("What happened", "in %s" % duration(took) if took else "", width), HEADING
-    for node in nodes:
-        actual = node["actual"]
+    for node, actual in nodes:
         yield "  %s: %s" % (node["host"], moved(node)), STATUS[node["status"]][1]
         facts = []
         if actual["outage_seconds"] is not None:
-            facts.append(away(node))
+            facts.append(away(actual, node["steps"]))
         if actual["api_away_seconds"]:
             facts.append("the API was away for %s" % duration(actual["api_away_seconds"]))
         if actual["images_carried"]:
@@ -423,11 +427,12 @@ def _happened(report: Map, verbose: bool, width: int) -> Iterator[Line]:
             )
         if node["before"]["containers_own"]:
             facts.append(
-                "%s of your own left alone" % plural(node["before"]["containers_own"], "container")
+                "%s left alone" % plural(node["before"]["containers_own"], "user-managed container")
             )
-        if actual["outage_seconds"] is None and actual["ended"]:
+        if actual["outage_seconds"] is None and actual["end"]:
             facts.append(
-                "%s, from %s to %s" % (went(node), clock(actual["began"]), clock(actual["ended"]))
+                "%s, from %s to %s"
+                % (went(actual), clock(actual["start"] or ""), clock(actual["end"]))
             )
         for fact in facts:
             yield from ((line, None) for line in _wrap(fact, width, " " * 4))
@@ -445,20 +450,19 @@ def _happened(report: Map, verbose: bool, width: int) -> Iterator[Line]:
                 yield shorten(line, width), None
 
 
-def _sock_users(report: Map, width: int) -> Iterator[Line]:
+def _sock_users(report: Report, width: int) -> Iterator[Line]:
     users = report["docker_sock_users"]
     if not users:
         return
-    yield "Who uses docker.sock", HEADING
+    yield "What uses docker.sock", HEADING
     for user in users:
         yield (
             shorten(
-                "  %s, on %s: %s%s"
+                "  %s, %s: %s"
                 % (
-                    " ".join(user[key] for key in ("kind", "namespace", "name") if user[key]),
-                    user["node"] or "no node now",
-                    PURPOSES.get(user["purpose"], user["purpose"]),
-                    "" if user["active"] else ", not running now",
+                    " ".join(filter(None, (user["kind"], user["namespace"], user["name"]))),
+                    "on " + join_limited(user["nodes"], 4) if user["nodes"] else "no pod now",
+                    purposes.purpose(user["purpose"]).title,
                 ),
                 width,
             ),
@@ -468,7 +472,7 @@ def _sock_users(report: Map, width: int) -> Iterator[Line]:
         yield from ((line, None) for line in _wrap(why, width, " " * 6))
 
 
-def _details(report: Map, width: int) -> Iterator[Line]:
+def _details(report: Report, width: int) -> Iterator[Line]:
     for node in report["nodes"]:
         summary = node["summary"]
         facts = [
@@ -493,7 +497,7 @@ def _details(report: Map, width: int) -> Iterator[Line]:
             yield from (
                 (line, None)
                 for line in _wrap(
-                    "your own container %s%s: %s, %s%s"
+                    "user-managed container %s%s: %s, %s%s"
                     % (
                         own["name"],
                         project,
@@ -518,7 +522,6 @@ def _details(report: Map, width: int) -> Iterator[Line]:
                     " " * 4,
                 )
             )
-            fate = FATES.get(setting["fate"], setting["fate"])
             where = " (%s)" % setting["origin"] if setting["origin"] else ""
             note = ". ".join(
                 part.rstrip(".")
@@ -527,5 +530,7 @@ def _details(report: Map, width: int) -> Iterator[Line]:
             )
             yield from (
                 (line, None)
-                for line in _wrap("%s%s: %s" % (fate, where, note), width, " " * 8, " " * 6)
+                for line in _wrap(
+                    "%s%s: %s" % (outcome(setting["outcome"]), where, note), width, " " * 8, " " * 6
+                )
             )

@@ -9,15 +9,17 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Mapping
 
-from ansible_collections.homelab.containerd.plugins.plugin_utils.report.shape import (
-    PHASES,
-    Map,
-    Object,
+from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+    Phase,
+    PhaseSeconds,
+    ReportNode,
+    Span,
 )
-from ansible_collections.homelab.containerd.plugins.plugin_utils.report.wording import plural, size
+from ansible_collections.homelab.containerd.plugins.plugin_utils.report.shape import Map
+from ansible_collections.homelab.containerd.plugins.plugin_utils.wording import plural, size
 
 
-def _span(host: str, phase: str, start: float, seconds: float, text: str, outage: bool) -> Object:
+def _span(host: str, phase: Phase, start: float, seconds: float, text: str, outage: bool) -> Span:
     return {
         "host": host,
         "phase": phase,
@@ -36,12 +38,12 @@ def _at_once(serial: int | str, workers: int) -> int:
     return max(1, workers * int(number) // 100 if percent else int(number))
 
 
-def _planned(nodes: list[Object], serial: int | str) -> list[Object]:
-    """When which step will run: seconds from the beginning of the first."""
-    spans: list[Object] = []
+def _planned(nodes: list[ReportNode], serial: int | str) -> list[Span]:
+    """When each step will run: seconds from the start of the first."""
+    spans: list[Span] = []
     clock = 0.0
 
-    def run(batch: list[Object], phase: str) -> None:
+    def run(batch: list[ReportNode], phase: Phase) -> None:
         nonlocal clock
         ends = [clock]
         for node in batch:
@@ -72,19 +74,19 @@ def _planned(nodes: list[Object], serial: int | str) -> list[Object]:
     return spans
 
 
-def _actual(nodes: list[Object], results: Mapping[str, Map]) -> list[Object]:
-    """When what happened: seconds from the first that the run noted, by the controller's clock.
+def _actual(nodes: list[ReportNode], results: Mapping[str, Map]) -> list[Span]:
+    """When what happened: seconds from the first time of the run, by the controller's clock.
 
-    Without such notes (the playbook report alone, later) it is the nodes' journals that speak.
+    Without these times (the playbook report alone, later) they come from the nodes' journals.
     """
-    made = []
+    made: list[Span] = []
     for node in nodes:
         outcome = results.get(node["host"])
         if outcome is None or node["actual"] is None:
             continue
         marks, carry = outcome.get("marks") or {}, outcome.get("carry") or {}
         switch, journal = outcome.get("switch") or {}, outcome.get("journal") or {}
-        spans: list[tuple[str, t.Any, t.Any, str, bool]] = []
+        spans: list[tuple[Phase, t.Any, t.Any, str, bool]] = []
         carried = carry.get("start") or 0
         if marks.get("prepare") and marks.get("prepared"):
             spans.append(
@@ -100,7 +102,7 @@ def _actual(nodes: list[Object], results: Mapping[str, Map]) -> list[Object]:
         if switch.get("changed") and began and switch.get("outage_seconds") is not None:
             ready = began + switch["outage_seconds"]
             last = began + (switch.get("pods_ready_seconds") or switch["outage_seconds"])
-            spans.append(("switch", marks.get("switch"), began, "looked, drained", False))
+            spans.append(("switch", marks.get("switch"), began, "drained", False))
             spans.append(("switch", began, ready, "away until Ready", True))
             spans.append(("switch", ready, last, "pods start until all are ready", True))
         elif journal.get("end") and journal["start"] >= marks.get("prepare", 0):
@@ -123,13 +125,11 @@ def _actual(nodes: list[Object], results: Mapping[str, Map]) -> list[Object]:
     return sorted(made, key=lambda span: span["start"])
 
 
-def _add_seconds(node: Object, planned: list[Object], actual: list[Object]) -> None:
-    """How long each phase of a node takes: {"planned": {phase: seconds}, "actual": {…}}."""
-    node["seconds"] = {}
-    for name, spans in (("planned", planned), ("actual", actual)):
-        phases = node["seconds"][name] = dict.fromkeys(PHASES, 0.0)
-        for span in spans:
-            if node["host"] and span["host"] == node["host"]:
-                phases[span["phase"]] = round(
-                    phases[span["phase"]] + span["end"] - span["start"], 2
-                )
+def _phase_seconds(node: ReportNode | None, spans: list[Span]) -> PhaseSeconds:
+    """How long each phase of a node takes."""
+    found: PhaseSeconds = {"prepare": 0.0, "switch": 0.0, "buildkit": 0.0, "verify": 0.0}
+    for span in spans:
+        if node and node["host"] and span["host"] == node["host"]:
+            phase = span["phase"]
+            found[phase] = round(found[phase] + span["end"] - span["start"], 2)
+    return found

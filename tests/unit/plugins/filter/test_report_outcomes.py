@@ -32,23 +32,23 @@ def host(name, **facts):
     }
 
 
-def test_phases_begin_where_the_one_before_ended():
+def test_a_phase_starts_when_the_one_before_ends():
     """On whichever node that was: the nodes switch one after the other."""
     times = {"start": 400.0, "end": 500.0}
     first, second = outcomes(
         [
             host(
                 "a",
-                carry_images_result={"began": 110.0, "ended": 150.0},
-                switch_runtime_result={"changed": True, "began": 210.0, "ended": 250.0},
+                carry_images_result={"start": 110.0, "end": 150.0},
+                switch_runtime_result={"changed": True, "start": 210.0, "end": 250.0},
                 verify_times=times,
                 verify_results=[{"name": "x"}],
                 journal={"state": "done"},
             ),
             host(
                 "b",
-                carry_images_result={"began": 110.0, "ended": 200.0},
-                switch_runtime_result={"changed": True, "began": 270.0, "ended": 300.0},
+                carry_images_result={"start": 110.0, "end": 200.0},
+                switch_runtime_result={"changed": True, "start": 270.0, "end": 300.0},
                 verify_times=times,
             ),
         ],
@@ -64,7 +64,7 @@ def test_phases_begin_where_the_one_before_ended():
 
 def test_a_run_with_nothing_to_do_has_no_phases():
     """Nothing was carried or switched, and nothing verified."""
-    (only,) = outcomes([host("a", switch_runtime_result={"changed": False, "ended": 1.0})], 600.0)
+    (only,) = outcomes([host("a", switch_runtime_result={"changed": False, "end": 1.0})], 600.0)
     assert only["marks"] == {"prepare": 100.0, "verify": 600.0}
 
 

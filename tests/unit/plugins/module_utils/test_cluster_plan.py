@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What stands against the migration of all nodes together."""
+"""What blocks the migration of all nodes together."""
 
 from __future__ import annotations
 
 import copy
+import typing as t
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.filter.plan import cluster_plan, plan
@@ -29,8 +30,9 @@ def plans(facts):
     return [plan(second, {"node": "machine2"}), plan(facts, {"node": "machine1"})]
 
 
-def decide(cluster, plans, **wishes):
-    return cluster_plan(cluster, plans, dict({"drain": True}, **wishes))
+def decide(cluster, plans, **options):
+    chosen: t.Any = {"drain": True} | options
+    return cluster_plan(cluster, plans, chosen)
 
 
 def codes(found, kind="blockers"):
@@ -57,7 +59,7 @@ def test_an_api_that_does_not_answer(cluster, plans):
     nothing = dict(workloads.look({}), error="kubectl: exit status 1: refused")
     found = decide(nothing, plans)
     assert codes(found) == ["HC120"] and "refused" in describe(found["blockers"][0])
-    # In the middle of a switch that broke off that is what has to be expected.
+    # That is expected in the middle of an interrupted switch.
     plans[1]["unfinished"] = True
     assert decide(nothing, plans)["blockers"] == []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import typing as t
 import unicodedata
 
 from ansible_collections.homelab.containerd.plugins.filter.plan import cluster_plan, plan
@@ -86,7 +87,8 @@ def test_a_cluster_of_odd_names(objects):
         {"kind": str(entry.get("kind")), "metadata": {"name": str(entry), "namespace": "x"}}
         for entry in objects
     ]
-    found = workloads.look({"items": items})
+    found: t.Any = workloads.look({"items": items})
     plans = [plan(copy.deepcopy(FACTS), {"node": "machine1"})]
-    cluster = cluster_plan(dict(found, error=json.dumps(objects)), plans, {"drain": True})
+    found["error"] = json.dumps(objects)
+    cluster = cluster_plan(found, plans, {"drain": True})
     assert all(safe(text) for text in said(cluster))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import typing as t
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings import describe
@@ -56,5 +57,5 @@ def test_what_json_does_not_know_becomes_text():
 
 def test_a_described_finding_cannot_act_on_a_terminal():
     evidence = {"node": "n1", "file": "/x\x1b[2J", "key": "k\u202e", "value": ["\x07"]}
-    finding = {"code": "HC299", "text": "\x1bc", "evidence": evidence, "remedy": "none"}
+    finding: t.Any = {"code": "HC299", "text": "\x1bc", "evidence": evidence, "remedy": "none"}
     assert describe(finding).isprintable()

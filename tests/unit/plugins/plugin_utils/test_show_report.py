@@ -70,7 +70,7 @@ def test_it_shows_lines_and_writes_files(tmp_path):
     shown, checked, refused, wrong = json.loads((tmp_path / "results.json").read_text())
 
     lines = done.stdout.splitlines()
-    assert lines.count("2 blockers stand against the migration: nothing will be changed") == 3
+    assert lines.count("The migration is blocked by 2 findings: nothing will be changed") == 3
     assert "      worker2: /var/lib/kubelet/config.yaml, cgroupDriver = cgroupfs" in lines
     assert "registry-mirrors" not in done.stdout
     assert not set(done.stdout) & set("\x1b\x07\u202e")
@@ -93,7 +93,7 @@ def test_it_shows_lines_and_writes_files(tmp_path):
     assert checked["files"] == {} and not (tmp_path / "not made").exists()
 
     said = " ".join(done.stderr.split())
-    assert "The report could not be kept on the controller" in said
+    assert "The report could not be written on the controller" in said
     assert "Set migrate_report_dir to a directory that can be written to." in said
     assert refused["files"] == {} and not refused.get("failed")
 

@@ -2,9 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Durations, sizes and numbers in words."""
+"""Durations, sizes, numbers and lists in words."""
 
 from __future__ import annotations
+
+import typing as t
 
 
 def duration(seconds: float) -> str:
@@ -40,3 +42,10 @@ def size(count: float) -> str:
 
 def plural(count: int, noun: str) -> str:
     return "%d %s%s" % (count, noun, "" if count == 1 else "s")
+
+
+def join_limited(names: t.Iterable[object], limit: int = 8) -> str:
+    """A list in words; of a long one the first names and the number of the others."""
+    listed = [str(name) for name in names]
+    more = len(listed) - limit
+    return ", ".join(listed[:limit]) + (" and %d more" % more if more > 0 else "")
