@@ -148,10 +148,6 @@ streamed_bytes:
   description: Bytes that went through the stream.
   returned: always
   type: int
-seconds:
-  description: How long it took, to a hundredth.
-  returned: always
-  type: float
 start:
   description: The start time, in seconds since 1970 by the controller's clock.
   returned: when not in check mode
@@ -167,7 +163,6 @@ delta:
 """
 
 import os
-import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -189,7 +184,6 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import co
 
 
 def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
-    started = time.monotonic()
     carrier = Carrier(module)
     docker_images = carrier.docker_images()
     answers = commands.run(["ctr", "version"], check=False).returncode == 0
@@ -264,7 +258,6 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
     result.update(
         waiting=waiting(module.params["fill"]) if answers else [],
         streamed_bytes=carrier.streamed,
-        seconds=round(time.monotonic() - started, 2),
     )
     return result
 
@@ -297,7 +290,7 @@ def main() -> None:
     )
 
     def work() -> t.Dict[str, t.Any]:
-        with adopter.alone(module.check_mode):
+        with adopter.exclusive_lock(read_only=module.check_mode):
             return run_module(module)
 
     progress.finish(module, work, DockerError)

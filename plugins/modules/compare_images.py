@@ -101,9 +101,9 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
                 differences.append("%s is not %s in containerd" % (name, entry["Id"]))
         if manifest is None:
             continue
-        found, told = compare_image(api, docker_root, image, work, module.params["content"])
+        found, texts = compare_image(api, docker_root, image, work, module.params["content"])
         compared.append(found)
-        differences += ["%s: %s" % (image["names"][0], text) for text in told]
+        differences += ["%s: %s" % (image["names"][0], text) for text in texts]
     differences += ["docker has no image %s" % name for name in sorted(unknown)]
     return {"changed": False, "compared": compared, "differences": differences}
 
@@ -118,7 +118,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        with adopter.alone():
+        with adopter.exclusive_lock():
             result = run_module(module)
     except (commands.NodeError, DockerError, layer_store.Refused) as exc:
         module.fail_json(msg=str(exc))

@@ -62,7 +62,7 @@ waiting:
   returned: always
   type: list
   elements: dict
-left:
+remaining:
   description:
     - The same of the images that go on without, since I(fill) leaves them out or because there is
       no space for their blobs.
@@ -99,12 +99,12 @@ def run_module(module: AnsibleModule) -> blobs.Facts:
     disk, percent = mounts.disk_facts(root), blobs.image_gc_percent()
     kept_free = disk["total_bytes"] * (100 - percent) // 100 + reserve
     waiting, no_room = blobs.fitting(found["waiting"], disk["free_bytes"] - kept_free)
-    left = found["left"] + no_room
+    left = found["remaining"] + no_room
     layers = blobs.layers_of(waiting)
     result = {
         "changed": bool(layers),
         "waiting": blobs.shortly(waiting),
-        "left": blobs.shortly(left),
+        "remaining": blobs.shortly(left),
         "bytes": blobs.total_bytes(waiting),
         "diff": {
             "before": blobs.listed(waiting + left),
@@ -154,7 +154,7 @@ def main() -> None:
     )
 
     def work() -> t.Dict[str, t.Any]:
-        with adopter.alone(module.check_mode):
+        with adopter.exclusive_lock(read_only=module.check_mode):
             return run_module(module)
 
     progress.finish(module, work)

@@ -346,46 +346,6 @@ class ClusterFacts(t.TypedDict):
     etcd: EtcdMembers
 
 
-# --- What carry_images notes of adopted images: /var/lib/homelab-containerd/adopted.json ---
-
-
-class AdoptedLayer(t.TypedDict):
-    chain: str
-    diff: str
-    size: int
-
-
-class AdoptedImage(t.TypedDict):
-    manifest: str
-    names: list[str]
-    local: bool
-    layers: list[AdoptedLayer]
-
-
-class AdoptionRecord(t.TypedDict, total=False):
-    fill: str
-    #: By image ID.
-    images: dict[str, AdoptedImage]
-    #: By chain ID: the directory of the layer.
-    snapshots: dict[str, str]
-    docker: dict[str, str]
-
-
-class IncompleteImage(t.TypedDict):
-    """An adopted image that has no blobs for these layers; bytes are theirs."""
-
-    id: str
-    names: list[str]
-    layers: list[AdoptedLayer]
-    bytes: int
-
-
-class MissingBlobs(t.TypedDict):
-    #: Those that are to be filled, and those that are not.
-    waiting: list[IncompleteImage]
-    remaining: list[IncompleteImage]
-
-
 # --- The switch's journal, /var/lib/homelab-containerd/switch.json: _switch/journal.py has it ---
 
 Direction = t.Literal["containerd", "docker"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Gives containerd the layers of docker's images as they lie, and then the images on them.
+"""Gives containerd the layers of docker's images in place, and then the images on them.
 
 The order makes it safe to be killed anywhere. Linking happens in a directory of our own. A layer
 gets the name containerd looks for, its chain ID, only when it is whole. ctr marks what it prepares
@@ -33,8 +33,8 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker.api imp
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
 
 Image = t.Dict[str, t.Any]
-Telling = t.Callable[[t.Callable[[], str]], t.ContextManager[None]]
-#: What was adopted, for fill_images: adoption.lacking() has its form, and {"fill": the wish,
+ReportProgress = t.Callable[[t.Callable[[], str]], t.ContextManager[None]]
+#: What was adopted, for fill_images: adoption.missing_blobs() has its form, and {"fill": the wish,
 #: "snapshots" and "docker": {chain ID: the layer's directory}} besides.
 RECORD = paths.STATE_DIR + "/adopted.json"
 #: docker's records of the layers' tar streams, by chain ID: with them, the blobs can be made from
@@ -72,9 +72,9 @@ def manifests_and_blobs() -> t.Tuple[t.Set[str], t.Set[str]]:
 
 
 @contextlib.contextmanager
-def alone(only_looking: bool = False) -> t.Iterator[None]:
+def exclusive_lock(read_only: bool = False) -> t.Iterator[None]:
     """One of us at a time: after a lost connection, an earlier one may still be at work."""
-    if only_looking:
+    if read_only:
         yield
         return
     os.makedirs(paths.STATE_DIR, mode=0o755, exist_ok=True)
@@ -91,9 +91,13 @@ def alone(only_looking: bool = False) -> t.Iterator[None]:
 
 class Adopter:
     def __init__(
-        self, api: DockerAPI, docker_root: str, containerd_root: str, telling: Telling
+        self,
+        api: DockerAPI,
+        docker_root: str,
+        containerd_root: str,
+        report_progress: ReportProgress,
     ) -> None:
-        self.api, self.docker_root, self.telling = api, docker_root, telling
+        self.api, self.docker_root, self.report_progress = api, docker_root, report_progress
         self.snapshots = containerd_root + "/io.containerd.snapshotter.v1.overlayfs/snapshots"
         self.staging = containerd_root + "/homelab-adopt"
         self.layers: t.Dict[str, layer_store.Layer] = {}
@@ -108,18 +112,22 @@ class Adopter:
         self.vanished: t.Set[str] = set()
 
     def adopt(
-        self, wanted: t.Sequence[Image], names: t.Dict[str, t.List[str]], fill: str, insist: bool
+        self,
+        wanted: t.Sequence[Image],
+        names: t.Dict[str, t.List[str]],
+        fill: str,
+        require_adoption: bool,
     ) -> None:
         """names: image ID to the names to give it. What is adopted is not in reasons or vanished.
 
-        NodeError where an image cannot be adopted and the user insists, before anything is given
-        to containerd.
+        NodeError where an image cannot be adopted and the user requires it, before containerd is
+        given anything.
         """
         try:
             self.clean()
             self.look(wanted)
             self.link()
-            if insist and self.reasons:
+            if require_adoption and self.reasons:
                 raise refusal(next(iter(self.reasons.values())))
             chosen = [
                 image
@@ -212,7 +220,7 @@ class Adopter:
             )
 
         order = sorted(self.layers.values(), key=lambda layer: -layer.bytes)
-        with self.telling(sentence), concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        with self.report_progress(sentence), concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             for layer, outcome in [(layer, pool.submit(one, layer)) for layer in order]:
                 try:
                     outcome.result()
@@ -221,7 +229,7 @@ class Adopter:
                 except layer_store.Vanished:
                     self._leave_out(layer.chain, None)
         # A directory that was being removed may have been read half. An image that docker still
-        # has kept its layers all the time, unless they were removed and made anew.
+        # has kept its layers all the time, unless they were removed and made again.
         self.vanished |= set(self.chains) - {image["Id"] for image in self.api.get("/images/json")}
         for layer in self.layers.values():
             if not layer.still_there():
@@ -259,7 +267,7 @@ class Adopter:
         def sentence() -> str:
             return "giving them to containerd: %d of %d layers" % (made, count)
 
-        with self.telling(sentence), concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        with self.report_progress(sentence), concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             for level in sorted(depth):
                 for _done in pool.map(self._commit_one, sorted(depth[level])):
                     made += 1

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Adopting docker's layers where they lie: when it can be done, and what containerd is then told.
+"""Adopting docker's layers in place: when it can be done, and what containerd is then told.
 
 docker's overlay2 and containerd's overlayfs snapshotter keep the same thing on disk, one directory
 per layer in overlayfs's own format (Documentation/filesystems/overlayfs.rst of the kernel). Pure
@@ -33,7 +33,7 @@ MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 NAME_ANNOTATION = "io.containerd.image.name"
 #: Without these a hard link either cannot be made or does not mean what it means here.
 FILE_SYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs")
-#: Directories are made anew, all else is linked: less than this of the layers' bytes.
+#: Directories are made again, all else is linked: less than this of the layers' bytes.
 LINKED_SHARE = 0.05
 #: A stream leaves blobs and unpacked layers.
 STREAMED_SHARE = 2.0
@@ -175,7 +175,7 @@ def upper_directory(mounts: t.Sequence[t.Dict[str, t.Any]]) -> str:
     return str(mounts[0]["Source"])
 
 
-def lacking(
+def missing_blobs(
     record: Facts, manifests: t.Container[str], blobs: t.Container[str], fill: str
 ) -> t.Dict[str, t.List[Facts]]:
     """Which adopted images have no blobs for some of their layers.
@@ -185,17 +185,17 @@ def lacking(
     that containerd has images and content for. fill: "never", "local_only" (images that no
     registry has) or "all".
 
-    Returns {"waiting": those that are to be filled, "left": those that are not}, each {"id",
+    Returns {"waiting": those that are to be filled, "remaining": those that are not}, each {"id",
     "names", "local", "layers": those it lacks, "bytes": of these}. Images that are gone are in
     neither.
     """
-    found: t.Dict[str, t.List[Facts]] = {"waiting": [], "left": []}
+    found: t.Dict[str, t.List[Facts]] = {"waiting": [], "remaining": []}
     for identity, image in sorted(record.get("images", {}).items()):
         missing = {layer["diff"]: layer for layer in image["layers"] if layer["diff"] not in blobs}
         if image["manifest"] not in manifests or not missing:
             continue
         wanted = fill == "all" or (fill == "local_only" and image["local"])
-        found["waiting" if wanted else "left"].append(
+        found["waiting" if wanted else "remaining"].append(
             {
                 "id": identity,
                 "names": image["names"],

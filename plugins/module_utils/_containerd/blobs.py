@@ -57,10 +57,10 @@ def image_gc_percent() -> int:
 
 
 def missing(record: Facts, fill: str) -> t.Dict[str, t.List[Facts]]:
-    """adoption.lacking(), of what containerd has now."""
+    """adoption.missing_blobs(), of what containerd has now."""
     if not record:
-        return {"waiting": [], "left": []}
-    return adoption.lacking(record, *adopter.manifests_and_blobs(), fill=fill)
+        return {"waiting": [], "remaining": []}
+    return adoption.missing_blobs(record, *adopter.manifests_and_blobs(), fill=fill)
 
 
 def layers_of(entries: t.Iterable[Facts]) -> t.Dict[str, Facts]:
@@ -190,7 +190,7 @@ def restore_bases(digests: t.Container[str], report: progress.Progress) -> t.Lis
 
     digests: of manifests or layers. NodeError where there is no space, or another run is at work.
     """
-    with adopter.alone():
+    with adopter.exclusive_lock():
         record = adopter.load(adopter.RECORD)
         entries = [
             entry

@@ -104,7 +104,7 @@ class Carrier:
         return sizes
 
     def choose(self) -> CarryMethod:
-        """How to carry on this node, and why; NodeError where another way was insisted on."""
+        """How to carry on this node, and why; NodeError where another way was required."""
         _pid, words = commands.command_line("dockerd")
         flags = daemon_config.flag_values(words)
         try:
@@ -162,7 +162,7 @@ class Carrier:
                 )
 
     @contextlib.contextmanager
-    def telling(self, sentence: t.Callable[[], str]) -> t.Iterator[None]:
+    def report_progress(self, sentence: t.Callable[[], str]) -> t.Iterator[None]:
         """Say where things are, every three seconds."""
         ended = threading.Event()
 
@@ -189,7 +189,7 @@ class Carrier:
                 expected / 1e6,
             )
 
-        with self.telling(sentence):
+        with self.report_progress(sentence):
             # docker writes its first byte when it has packed the last one.
             source = self.api.open("GET", "/images/get", {"names": names}, timeout=4 * 3600)
 
@@ -200,7 +200,7 @@ class Carrier:
                         self.streamed += len(chunk)
                         yield chunk
                 except (OSError, http.client.HTTPException) as exc:
-                    raise DockerError("docker broke off while it sent the images: %s" % exc)
+                    raise DockerError("docker was interrupted while it sent the images: %s" % exc)
                 state["phase"] = "containerd is unpacking them"
 
             client.ctr_import(chunks(), *options)
@@ -266,7 +266,7 @@ def carry(
         carrier.api,
         carrier.info["DockerRootDir"],
         carrier.params["containerd_root"],
-        carrier.telling,
+        carrier.report_progress,
     )
     if wanted:
         carrier.progress.say(
@@ -274,7 +274,7 @@ def carry(
             % (
                 len(wanted),
                 size / 1e6,
-                {"adopt": "adopting them where they lie", "stream": "one stream"}[chosen["method"]],
+                {"adopt": "adopting them in place", "stream": "one stream"}[chosen["method"]],
                 chosen["why"],
             )
         )
@@ -288,7 +288,10 @@ def carry(
         for image, name in plan["tag"]:
             names.setdefault(image["id"], []).append(name)
         adopting.adopt(
-            to_adopt, names, carrier.params["fill"], insist=carrier.params["method"] == "adopt"
+            to_adopt,
+            names,
+            carrier.params["fill"],
+            require_adoption=carrier.params["method"] == "adopt",
         )
         wanted = [
             image for image in wanted if image not in to_adopt or image["id"] in adopting.reasons
@@ -330,7 +333,7 @@ def verify(
         for image, name in tagged
         if present.get(name) != image["id"]
     ]
-    lying = {name for image, name in tagged if image["id"] in adopted}
+    in_place = {name for image, name in tagged if image["id"] in adopted}
     # Without layers there is nothing to unpack, and containerd says so.
     bare = {
         name
@@ -343,7 +346,9 @@ def verify(
         for line in client.ctr("images", "check", timeout=600).splitlines()[1:]
         if line.split()
         and line.split()[0] in names
-        and (("incomplete" in line and line.split()[0] not in lying) or line.split()[-1] != "true")
+        and (
+            ("incomplete" in line and line.split()[0] not in in_place) or line.split()[-1] != "true"
+        )
     ]
     if wrong or incomplete:
         raise commands.NodeError(

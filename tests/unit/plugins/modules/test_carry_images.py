@@ -196,7 +196,7 @@ def test_a_ctr_that_fails_says_why(carrier, engine, program):
 def test_a_docker_that_breaks_off_says_so(carrier, engine, program):
     program("ctr", "cat > /dev/null")
     engine.answer = lambda *args: (200, Stream([b"x" * 100], breaks_off=True))
-    with pytest.raises(DockerError, match="docker broke off"):
+    with pytest.raises(DockerError, match="docker was interrupted"):
         carrier.stream(["a:1"], 1)
 
 
@@ -231,7 +231,7 @@ def test_no_space_stops_it(carrier, engine, program, monkeypatch, tmp_path):
         run_module(carrier, monkeypatch)
 
 
-def test_who_insists_on_adoption_is_told_why_it_cannot_be(carrier, program, monkeypatch):
+def test_who_requires_adoption_is_told_why_it_cannot_be(carrier, program, monkeypatch):
     program("ctr", "exit 1")
     carrier.info["Driver"] = "devicemapper"
     assert carrier.choose()["method"] == "stream"
@@ -245,10 +245,10 @@ def test_who_insists_on_adoption_is_told_why_it_cannot_be(carrier, program, monk
 def test_one_at_a_time(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "STATE_DIR", str(tmp_path))
     monkeypatch.setattr(adopter, "LOCK", str(tmp_path / "lock"))
-    with adopter.alone():
-        with pytest.raises(commands.NodeError, match="Another run"), adopter.alone():
+    with adopter.exclusive_lock():
+        with pytest.raises(commands.NodeError, match="Another run"), adopter.exclusive_lock():
             pass
-        with adopter.alone(only_looking=True):
+        with adopter.exclusive_lock(read_only=True):
             pass
-    with adopter.alone():
+    with adopter.exclusive_lock():
         pass

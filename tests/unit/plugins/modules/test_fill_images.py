@@ -112,7 +112,7 @@ def test_a_blob_that_cannot_be_written_says_why_from_each(adopted, program, tmp_
 def test_what_is_not_to_be_filled_is_left_and_remembered(adopted, program, tmp_path):
     program("ctr", ctr(tmp_path))
     result = run(fill="never")
-    assert not result["changed"] and result["left"][0]["names"] == ["a:1"]
+    assert not result["changed"] and result["remaining"][0]["names"] == ["a:1"]
     assert json.loads((tmp_path / "adopted.json").read_text()) == adopted
 
 
@@ -138,10 +138,10 @@ def test_what_a_registry_has_is_completed_while_the_kubelet_collects_no_image(
     assert not result["changed"] and result["waiting"] == []
     (warning,) = result["warnings"]
     assert "a:1" in warning and "15 %" in warning and "carry_images_reserve_bytes" in warning
-    assert result["left"][0]["names"] == ["a:1"]
+    assert result["remaining"][0]["names"] == ["a:1"]
     assert json.loads((tmp_path / "adopted.json").read_text()) == adopted
     result = run(reserve_bytes=5)
-    assert result["changed"] and result["left"] == [] and "warnings" not in result
+    assert result["changed"] and result["remaining"] == [] and "warnings" not in result
 
 
 def test_what_no_registry_has_is_completed_all_the_same(adopted, program, tmp_path):

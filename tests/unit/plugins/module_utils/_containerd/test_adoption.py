@@ -161,7 +161,7 @@ def test_where_a_snapshot_is_written():
     assert adoption.upper_directory(second) == "/s/2/fs"
 
 
-# --- what is lacking ---------------------------------------------------------------------------
+# --- which blobs are missing ---
 
 A, B, C = (
     {"diff": name, "chain": "c" + name, "size": size}
@@ -175,22 +175,22 @@ RECORD = {
 }
 
 
-def lacking(blobs, fill, manifests=("m1", "m2")):
-    found = adoption.lacking(RECORD, manifests, blobs, fill)
+def missing(blobs, fill, manifests=("m1", "m2")):
+    found = adoption.missing_blobs(RECORD, manifests, blobs, fill)
     return {key: [(e["id"], e["bytes"]) for e in entries] for key, entries in found.items()}
 
 
 def test_what_lacks_blobs_and_what_shall_have_them():
-    assert lacking("", "local_only") == {"waiting": [("i1", 3)], "left": [("i2", 5)]}
-    assert lacking("", "all") == {"waiting": [("i1", 3), ("i2", 5)], "left": []}
-    assert lacking("", "never") == {"waiting": [], "left": [("i1", 3), ("i2", 5)]}
-    assert lacking("ab", "all") == {"waiting": [("i2", 4)], "left": []}
-    assert lacking("abc", "all") == {"waiting": [], "left": []}
+    assert missing("", "local_only") == {"waiting": [("i1", 3)], "remaining": [("i2", 5)]}
+    assert missing("", "all") == {"waiting": [("i1", 3), ("i2", 5)], "remaining": []}
+    assert missing("", "never") == {"waiting": [], "remaining": [("i1", 3), ("i2", 5)]}
+    assert missing("ab", "all") == {"waiting": [("i2", 4)], "remaining": []}
+    assert missing("abc", "all") == {"waiting": [], "remaining": []}
 
 
 def test_an_image_that_is_gone_lacks_nothing():
-    assert lacking("", "all", ["m2"]) == {"waiting": [("i2", 5)], "left": []}
-    assert adoption.lacking({}, [], [], "all") == {"waiting": [], "left": []}
+    assert missing("", "all", ["m2"]) == {"waiting": [("i2", 5)], "remaining": []}
+    assert adoption.missing_blobs({}, [], [], "all") == {"waiting": [], "remaining": []}
 
 
 # --- mounts ------------------------------------------------------------------------------------
