@@ -13,6 +13,12 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.result import (
+    Registry,
+    Setting,
+    Translated,
+)
+
 #: An object of the Kubernetes API or of docker's, as JSON: others say what is in it.
 Object = dict[str, t.Any]
 Runtime = t.Literal["dockershim", "containerd", "cri-dockerd", "cri-o", "unknown"]
@@ -506,7 +512,7 @@ class PlanOptions(t.TypedDict, total=False):
     node: str
     containerd_install: t.Literal["", "keep", "package", "docker_repository", "tarball"]
     containerd_version: str | None
-    registries: list[Object]
+    registries: list[Registry]
     overrides: list[str]
     drain: bool
     buildkit: bool
@@ -575,10 +581,10 @@ class Plan(FoundFindings):
     sandbox_image: str
     cni_bin_dirs: list[str]
     cni_conf_dir: str
-    registries: list[Object]
-    #: docker's configuration, as docker_config/translation.py returns it.
-    translation: Object
-    settings: list[Object]
+    registries: list[Registry]
+    #: docker's configuration.
+    translation: Translated
+    settings: list[Setting]
     summary: PlanSummary
     carry: CarryMethod
     steps: list[PlanStep]
