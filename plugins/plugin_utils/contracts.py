@@ -542,7 +542,7 @@ class Plan(FoundFindings):
     cni_bin_dirs: list[str]
     cni_conf_dir: str
     registries: list[Registry]
-    #: docker's configuration, as docker_config/translation.py returns it.
+    #: docker's configuration.
     translation: Translated
     settings: list[Setting]
     summary: PlanSummary

@@ -230,7 +230,7 @@ def _draw_node(drawing: _Drawing, node: ReportNode, when: str, users: Sequence[R
     if own:
         words += ", " + plural(own, "user-managed container")
     if when == "after" and after["buildkit"]:
-        _engine(drawing, "buildkit", "BuildKit", "in place of docker build", [])
+        _engine(drawing, "buildkit", "BuildKit", "replaces docker build", [])
         words += ", BuildKit"
     moved = when == "after" and not docker and before["runtime"].startswith("docker")
     if moved:
