@@ -17,9 +17,9 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.r
     NOT_NEEDED,
     TRANSLATED,
     Collector,
-    Fate,
     Json,
     Key,
+    Outcome,
 )
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.values import (
     kubernetes_quantity,
@@ -37,7 +37,7 @@ _METADATA = "Log agents add what they know of a pod themselves."
 _REMOTE = "Belongs to drivers that send logs away"
 
 #: What becomes of docker's logging options where the kubelet writes the files.
-LOG_OPTS: dict[str, tuple[Fate, str, str]] = {
+LOG_OPTS: dict[str, tuple[Outcome, str, str]] = {
     "compress": (NOT_NEEDED, "The kubelet compresses rotated files", ""),
     "labels": (NO_EQUIVALENT, "The kubelet adds nothing to the lines", _LABELS),
     "labels-regex": (NO_EQUIVALENT, "The kubelet adds nothing to the lines", _LABELS),
@@ -114,8 +114,8 @@ def log_opts(out: Collector, row: Key, value: dict[str, Json], origin: str) -> N
         elif (option, item) == ("mode", "blocking"):
             out.add(key, item, origin, NOT_NEEDED, "containerd waits for the file too")
         elif option in LOG_OPTS:
-            fate, text, remedy = LOG_OPTS[option]
-            out.add(key, item, origin, fate, text, remedy=remedy)
+            outcome, text, remedy = LOG_OPTS[option]
+            out.add(key, item, origin, outcome, text, remedy=remedy)
         else:
             out.unknown(key, item, origin, ["max-size", "max-file", *LOG_OPTS])
 

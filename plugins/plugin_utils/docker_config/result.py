@@ -15,7 +15,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker.daemon_
 )
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize import clean
 
-Fate = t.Literal["translated", "not_needed", "no_equivalent", "unknown"]
+Outcome = t.Literal["translated", "not_needed", "no_equivalent", "unknown"]
 TRANSLATED: t.Final = "translated"
 NOT_NEEDED: t.Final = "not_needed"
 NO_EQUIVALENT: t.Final = "no_equivalent"
@@ -35,7 +35,7 @@ class Setting(t.TypedDict):
     key: str
     value: Json
     origin: str
-    fate: Fate
+    outcome: Outcome
     to: str
     text: str
     remedy: str
@@ -120,14 +120,14 @@ class Key(t.NamedTuple):
     """A key of daemon.json or a flag.
 
     type: "bool", "int", "str", "list" (of strings), "objects" (a list of anything) or "map";
-    dockerd refuses other values. fate: of the key as a whole. handler: the function that decides
-    by the value, where parts of it may have another fate. flag: its name on the command line,
+    dockerd refuses other values. outcome: of the key as a whole. handler: the function that decides
+    by the value, where parts of it may have another outcome. flag: its name on the command line,
     where that is another. only: "flag" or "file" where the other is not possible.
     """
 
     name: str
     type: str
-    fate: Fate
+    outcome: Outcome
     to: str
     text: str
     remedy: str = ""
@@ -197,7 +197,7 @@ class Collector:
         key: str,
         value: Json,
         origin: str,
-        fate: Fate,
+        outcome: Outcome,
         text: str,
         to: str = "",
         remedy: str = "",
@@ -209,8 +209,8 @@ class Collector:
                 "key": clean(key),
                 "value": harmless,
                 "origin": clean(origin),
-                "fate": fate,
-                "to": to if fate == TRANSLATED else "",
+                "outcome": outcome,
+                "to": to if outcome == TRANSLATED else "",
                 "text": text,
                 "remedy": remedy,
             }
@@ -218,7 +218,7 @@ class Collector:
 
     def add_row(self, row: Key, value: Json, origin: str, key: str = "") -> None:
         """As the table has it; key: where only a part of the row's value is meant."""
-        self.add(key or row.name, value, origin, row.fate, row.text, row.to, row.remedy)
+        self.add(key or row.name, value, origin, row.outcome, row.text, row.to, row.remedy)
 
     def wrong(self, key: str, value: Json, origin: str, why: str) -> None:
         self.problem(key, why)

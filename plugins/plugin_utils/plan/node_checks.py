@@ -308,7 +308,7 @@ def warn_settings(found: Findings, translated: Translated) -> None:
             value=network,
         )
     for setting in translated["settings"]:
-        key, outcome = setting["key"], setting["fate"]
+        key, outcome = setting["key"], setting["outcome"]
         if outcome == "no_equivalent" and key not in WITH_OWN_CODE:
             found.add(
                 "HC219",
@@ -327,7 +327,7 @@ def warn_settings(found: Findings, translated: Translated) -> None:
                 key=key,
                 value=setting["value"],
             )
-    not_understood = [s for s in translated["settings"] if s["fate"] == "unknown"]
+    not_understood = [s for s in translated["settings"] if s["outcome"] == "unknown"]
     for problem in translated["problems"]:
         # A setting that is not understood has its problem in its text, and its finding above.
         if not any(

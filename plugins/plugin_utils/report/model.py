@@ -222,7 +222,7 @@ def _setting(setting: Map) -> ReportSetting:
         "key": _text(setting, "key"),
         "value": setting.get("value"),
         "origin": _text(setting, "origin"),
-        "outcome": _text(setting, "fate"),
+        "outcome": _text(setting, "outcome"),
         "to": _text(setting, "to"),
         "text": _text(setting, "text"),
         "remedy": _text(setting, "remedy"),

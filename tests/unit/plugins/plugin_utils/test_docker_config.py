@@ -33,7 +33,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import ROOT
 
-FATES = {"translated", "not_needed", "no_equivalent", "unknown"}
+OUTCOMES = {"translated", "not_needed", "no_equivalent", "unknown"}
 
 #: The names in daemon.json of Docker 18.06, 20.10 and 28.5 (moby, daemon/config and registry).
 NAMES = re.findall(
@@ -63,8 +63,8 @@ def one(found, key):
     return setting
 
 
-def fates(found, key):
-    return [entry["fate"] for entry in found["settings"] if entry["key"] == key]
+def outcomes(found, key):
+    return [entry["outcome"] for entry in found["settings"] if entry["key"] == key]
 
 
 # --- the table --------------------------------------------------------------------------------
@@ -97,11 +97,11 @@ def test_the_reader_of_flags_knows_the_booleans_of_the_table():
 
 @pytest.mark.parametrize("row", keys._TABLE, ids=lambda row: row.name)
 def test_each_row_says_what_has_to_be_said(row):
-    assert row.fate in FATES - {"unknown"}
+    assert row.outcome in OUTCOMES - {"unknown"}
     assert row.text and not row.text.endswith(".")
-    assert bool(row.to) == (row.fate == "translated")
+    assert bool(row.to) == (row.outcome == "translated")
     assert not row.remedy or row.remedy.endswith(".")
-    assert row.remedy or row.fate != "no_equivalent"
+    assert row.remedy or row.outcome != "no_equivalent"
 
 
 def test_the_documentation_has_the_same_table():
@@ -117,7 +117,7 @@ def test_the_documentation_has_the_same_table():
         cells = (
             "" if row.only == "flag" else "`%s`" % row.name,
             "" if row.only == "file" else "`%s`" % flag,
-            row.fate.replace("_", " "),
+            row.outcome.replace("_", " "),
             cell(row),
         )
         rows.append("| %s | %s | %s | %s |" % cells)
@@ -171,7 +171,7 @@ def test_flags_that_nobody_knows():
         ("--really", "1"),
         ("--rest", "true"),
     ]
-    assert {entry["fate"] for entry in found["settings"]} == {"unknown"}
+    assert {entry["outcome"] for entry in found["settings"]} == {"unknown"}
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_insecure_registries_each_in_its_kind():
     ]
     assert found["unmatched"] == ["10.0.0.0/8"]
     assert (
-        fates(found, "insecure-registries")
+        outcomes(found, "insecure-registries")
         == [
             "translated",
             "not_needed",
@@ -250,7 +250,7 @@ def test_mirrors_hold_for_docker_hub_alone():
             "mirrors": ["https://m.home", "http://n:5000/hub"],
         }
     ]
-    assert fates(found, "registry-mirrors") == ["translated", "unknown"]
+    assert outcomes(found, "registry-mirrors") == ["translated", "unknown"]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_addresses_of_ipv6_have_no_equivalent():
         }
     )
     for key in ("insecure-registries", "registry-mirrors"):
-        assert fates(found, key) == ["translated", "no_equivalent"]
+        assert outcomes(found, key) == ["translated", "no_equivalent"]
     assert "fd00" not in json.dumps(found["registries"]) and not found["problems"]
 
 
@@ -305,9 +305,9 @@ def test_certificates():
             "..": ["ca.crt"],
         },
     )
-    assert one(found, "certs.d/strict:5000")["fate"] == "translated"
-    assert one(found, "certs.d/lax:5000")["fate"] == "not_needed"
-    assert one(found, "certs.d/..")["fate"] == "unknown"
+    assert one(found, "certs.d/strict:5000")["outcome"] == "translated"
+    assert one(found, "certs.d/lax:5000")["outcome"] == "not_needed"
+    assert one(found, "certs.d/..")["outcome"] == "unknown"
     assert [entry["key"] for entry in found["problems"]] == ["certs.d/..", "certs.d/m:5000"]
     by_host = {entry["host"]: entry for entry in found["buildkit"]["registries"]}
     assert by_host["strict:5000"]["tls_dir"] == "/etc/docker/certs.d/strict:5000"
@@ -376,29 +376,29 @@ def test_log_limits(config, kubelet):
     assert found["kubelet"].get("containerLogMaxSize") == kubelet[0]
     assert found["kubelet"].get("containerLogMaxFiles") == kubelet[1]
     for option in config["log-opts"]:
-        assert fates(found, "log-opts." + option)
+        assert outcomes(found, "log-opts." + option)
 
 
 def test_other_log_drivers_have_no_equivalent():
     found = translate({"log-driver": "splunk", "log-opts": {"splunk-token": "hush", "tag": "x"}})
-    assert one(found, "log-driver")["fate"] == "no_equivalent"
+    assert one(found, "log-driver")["outcome"] == "no_equivalent"
     # One finding for one fact: the driver's.
-    assert one(found, "log-opts.splunk-token")["fate"] == "not_needed"
+    assert one(found, "log-opts.splunk-token")["outcome"] == "not_needed"
     assert one(found, "log-opts.splunk-token")["value"] == "***"
-    assert one(translate({"log-driver": "json-file"}), "log-driver")["fate"] == "not_needed"
+    assert one(translate({"log-driver": "json-file"}), "log-driver")["outcome"] == "not_needed"
 
 
 def test_where_docker_kept_no_logs_they_appear():
     found = one(translate({"log-driver": "none"}), "log-driver")
-    assert found["fate"] == "no_equivalent" and "/var/log/pods" in found["text"]
+    assert found["outcome"] == "no_equivalent" and "/var/log/pods" in found["text"]
     assert "agent" not in found["remedy"]
 
 
 @pytest.mark.parametrize(
-    ("mode", "fate"), [("blocking", "not_needed"), ("non-blocking", "no_equivalent")]
+    ("mode", "outcome"), [("blocking", "not_needed"), ("non-blocking", "no_equivalent")]
 )
-def test_blocking_is_what_containerd_does(mode, fate):
-    assert fates(translate({"log-opts": {"mode": mode}}), "log-opts.mode") == [fate]
+def test_blocking_is_what_containerd_does(mode, outcome):
+    assert outcomes(translate({"log-opts": {"mode": mode}}), "log-opts.mode") == [outcome]
 
 
 def test_a_number_among_the_log_options_is_understood_and_a_problem():
@@ -435,7 +435,7 @@ def test_nvidia():
 
 
 @pytest.mark.parametrize(
-    ("runtime", "fate", "carried"),
+    ("runtime", "outcome", "carried"),
     [
         ({"path": "/usr/bin/crun"}, "translated", {"BinaryName": "/usr/bin/crun"}),
         ({"runtimeType": "io.containerd.kata.v2"}, "translated", None),
@@ -463,24 +463,24 @@ def test_nvidia():
         (None, "unknown", None),
     ],
 )
-def test_runtimes(runtime, fate, carried):
+def test_runtimes(runtime, outcome, carried):
     found = translate({"runtimes": {"mine": runtime}, "default-runtime": "mine"})
-    assert one(found, "runtimes.mine")["fate"] == fate
-    assert bool(found["containerd"]) == (fate == "translated")
-    if fate == "translated":
+    assert one(found, "runtimes.mine")["outcome"] == outcome
+    assert bool(found["containerd"]) == (outcome == "translated")
+    if outcome == "translated":
         assert found["containerd"]["runtimes"]["mine"].get("options") == carried
         assert found["containerd"]["default_runtime_name"] == "mine"
     else:
         # A default that is not there would stop every pod.
-        assert one(found, "default-runtime")["fate"] == "unknown"
+        assert one(found, "default-runtime")["outcome"] == "unknown"
 
 
 def test_fields_of_a_runtime_in_another_case():
     """Go's encoding/json takes them; of two spellings, the last one."""
     runtime = {"path": "/old", "Path": "/usr/bin/runsc", "RUNTIMEARGS": ["--debug"], "Args": ["x"]}
     found = translate({"runtimes": {"gvisor": runtime}, "default-runtime": "gvisor"})
-    assert fates(found, "runtimes.gvisor") == ["translated"]
-    assert fates(found, "runtimes.gvisor.Args") == ["unknown"]
+    assert outcomes(found, "runtimes.gvisor") == ["translated"]
+    assert outcomes(found, "runtimes.gvisor.Args") == ["unknown"]
     assert list(found["scripts"].values()) == ["/usr/bin/runsc --debug"]
     assert found["containerd"]["default_runtime_name"] == "gvisor"
 
@@ -490,7 +490,7 @@ def test_fields_of_a_runtime_in_another_case():
 )
 def test_an_execution_option_with_spaces_and_capitals(entry):
     found = translate({"exec-opts": [entry]})
-    assert one(found, "exec-opts.native.cgroupdriver")["fate"] == "translated"
+    assert one(found, "exec-opts.native.cgroupdriver")["outcome"] == "translated"
     assert one(found, "exec-opts.native.cgroupdriver")["value"] == "systemd"
 
 
@@ -512,8 +512,8 @@ def test_a_runtimes_arguments_need_a_script():
     runtimes = found["containerd"]["runtimes"]
     assert [runtime["options"]["BinaryName"] for runtime in runtimes.values()] == paths
     # dockerd ignores what it does not know of a runtime.
-    assert one(found, "runtimes.../x y.args")["fate"] == "unknown"
-    assert fates(found, "runtimes.../x y.old") == []
+    assert one(found, "runtimes.../x y.args")["outcome"] == "unknown"
+    assert outcomes(found, "runtimes.../x y.old") == []
     # The handler of a RuntimeClass is a DNS label.
     assert "RuntimeClass can" in one(found, "runtimes.../x y")["text"]
     assert "RuntimeClass can" not in one(found, "runtimes.runsc")["text"]
@@ -522,7 +522,7 @@ def test_a_runtimes_arguments_need_a_script():
 @pytest.mark.parametrize("name", ["runc", "io.containerd.runc.v2"])
 def test_runc_stays_the_default(name):
     found = translate({"default-runtime": name})
-    assert found["containerd"] == {} and fates(found, "default-runtime") == ["not_needed"]
+    assert found["containerd"] == {} and outcomes(found, "default-runtime") == ["not_needed"]
 
 
 def test_a_shim_by_its_own_name():
@@ -552,7 +552,7 @@ def test_proxies_from_everywhere():
     assert "hush" not in json.dumps(found["settings"])
     assert one(found, "proxies.http-proxy")["value"] == "http://***@p:3128"
     assert one(found, "https-proxy")["origin"] == "command line"
-    assert one(found, "environment.NO_PROXY")["fate"] == "not_needed"
+    assert one(found, "environment.NO_PROXY")["outcome"] == "not_needed"
     assert found["problems"] == []
 
 
@@ -602,7 +602,7 @@ RULES = [
 def test_the_limit_of_dockers_build_cache(gc, limit, expected):
     found = translate({"builder": {"gc": gc}})
     assert found["buildkit"].get("gc") == (limit and {"max_used_space": str(limit)})
-    assert [entry["fate"] for entry in found["settings"]] == expected
+    assert [entry["outcome"] for entry in found["settings"]] == expected
 
 
 def test_a_key_in_both_places():
@@ -628,12 +628,12 @@ def test_a_key_in_both_places():
 )
 def test_docker_on_tcp(host, value):
     for found in (translate({"hosts": ["fd://", host]}), translate({}, ["-Hfd://", "-H", host])):
-        assert fates(found, "hosts") == ["not_needed", "no_equivalent"]
+        assert outcomes(found, "hosts") == ["not_needed", "no_equivalent"]
         assert found["settings"][1]["value"] == value
 
 
 @pytest.mark.parametrize(
-    ("config", "fate"),
+    ("config", "outcome"),
     [
         ({"storage-driver": "overlay2"}, "not_needed"),
         ({"storage-driver": "zfs"}, "no_equivalent"),
@@ -665,12 +665,12 @@ def test_docker_on_tcp(host, value):
         ({"no-such-key": {"debug": True}}, "unknown"),
     ],
 )
-def test_single_keys(config, fate):
+def test_single_keys(config, outcome):
     found = translate(config)
     (key,) = config
-    assert set(fates(found, key)) == {fate}
+    assert set(outcomes(found, key)) == {outcome}
     known = key in keys.KEYS
-    assert bool(found["problems"]) == (fate == "unknown" and known)
+    assert bool(found["problems"]) == (outcome == "unknown" and known)
 
 
 def test_a_misspelt_key_is_named():
@@ -733,9 +733,9 @@ def test_whatever_comes_in_every_key_comes_out(config):
         name = clean(re.sub("[\ud800-\udfff]", "\ufffd", key))
         assert any(entry == name or entry.startswith(name + ".") for entry in keys), key
     for entry in found["settings"]:
-        assert set(entry) == {"key", "value", "origin", "fate", "to", "text", "remedy"}
-        assert entry["fate"] in FATES and entry["text"]
-        assert bool(entry["to"]) == (entry["fate"] == "translated")
+        assert set(entry) == {"key", "value", "origin", "outcome", "to", "text", "remedy"}
+        assert entry["outcome"] in OUTCOMES and entry["text"]
+        assert bool(entry["to"]) == (entry["outcome"] == "translated")
     text = json.dumps(found, ensure_ascii=False, allow_nan=False)
     text.encode()
     if not found["containerd"].get("runtimes") and not found["environment"]:
