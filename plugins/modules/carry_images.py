@@ -41,9 +41,9 @@ options:
     choices: [auto, adopt, stream]
     default: auto
     version_added: "0.2.0"
-  fill:
+  restore:
     description:
-      - Of which adopted images M(homelab.containerd.fill_images) shall write the layers' blobs. An
+      - Of which adopted images M(homelab.containerd.restore_blobs) shall write the layers' blobs. An
         export, a push or a build upon an image needs them.
       - There has to be space for those of images that no registry has; the others get theirs as far
         as there is.
@@ -139,7 +139,7 @@ vanished:
   elements: str
 waiting:
   description:
-    - Adopted images that wait for their layers' blobs (M(homelab.containerd.fill_images)), each
+    - Adopted images that wait for their layers' blobs (M(homelab.containerd.restore_blobs)), each
       with C(id), C(names), C(layers) and C(bytes).
   returned: always
   type: list
@@ -194,13 +194,15 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
     chosen = carrier.choose()
     size = sum(carrier.layer_sizes(plan["carry"]).values())
     if plan["carry"]:
-        to_fill = [
+        to_restore = [
             image
             for image in plan["carry"]
-            if module.params["fill"] != "never" and image_names.unregistered_tags(image)
+            if module.params["restore"] != "never" and image_names.unregistered_tags(image)
         ]
         carrier.check_space(
-            chosen["method"], size, sum(carrier.layer_sizes(to_fill).values()) if to_fill else 0
+            chosen["method"],
+            size,
+            sum(carrier.layer_sizes(to_restore).values()) if to_restore else 0,
         )
     references = client.containerd_images() if answers else {}
     protected = [
@@ -256,7 +258,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
             % (len(result["carried"]), len(tagged), len(result["pinned"]))
         )
     result.update(
-        waiting=waiting(module.params["fill"]) if answers else [],
+        waiting=waiting(module.params["restore"]) if answers else [],
         streamed_bytes=carrier.streamed,
     )
     return result
@@ -272,7 +274,7 @@ def main() -> None:
                 "choices": ["auto", "adopt", "stream"],
                 "default": "auto",
             },
-            "fill": {
+            "restore": {
                 "type": "str",
                 "choices": ["never", "local_only", "all"],
                 "default": "all",

@@ -33,7 +33,7 @@ UNREACHABLE_SECONDS = 600.0
 
 
 class WatchedAction(ActionBase):
-    """Base of the action plugins of carry_images, fill_images and switch_runtime."""
+    """Base of the action plugins of carry_images, restore_blobs and switch_runtime."""
 
     module = ""
     limit_seconds = 4 * 3600

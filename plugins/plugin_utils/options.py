@@ -39,7 +39,7 @@ FACTS = frozenset(
         "assess_time",
         "build_result",
         "carry_images_expected",
-        "carry_images_filled",
+        "carry_images_restored",
         "carry_images_result",
         "containerd_docker_proxies",
         "switch_runtime_result",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Adopted images: the same, apart from docker's, safe from what breaks off, whole when filled.
+"""Adopted images: the same, apart from docker's, safe from what breaks off, whole when restored.
 
 In the order written: the last test takes docker's directory away.
 """
@@ -52,10 +52,10 @@ WRITES = (
 
 #: True with the module halted, and a blob of its that is written in part.
 STOPPED_IN_A_BLOB = """
-pkill -STOP -f [A]nsiballZ_fill_images
+pkill -STOP -f [A]nsiballZ_restore_blobs
 sleep 0.2
-ctr -n k8s.io content active | grep -Eq 'homelab-fill\\S+\\s+[0-9.]+[kMG]B' ||
-  { pkill -CONT -f [A]nsiballZ_fill_images; exit 1; }
+ctr -n k8s.io content active | grep -Eq 'homelab-restore\\S+\\s+[0-9.]+[kMG]B' ||
+  { pkill -CONT -f [A]nsiballZ_restore_blobs; exit 1; }
 """
 
 
@@ -356,20 +356,20 @@ def test_without_blobs_it_says_so_and_docker_stays(node: Node) -> None:
     assert "wait for their layers' blobs" in refusal and "home/odd:1" in refusal
 
 
-def test_filling_goes_on_where_it_broke_off(node: Node) -> None:
-    running = node.begin("fill")
+def test_restoring_blobs_resumes_after_it_was_interrupted(node: Node) -> None:
+    running = node.begin("restore")
     count = len(node.ctr("content list -q").splitlines())
     node.wait(lambda: len(node.ctr("content list -q").splitlines()) > count + 5, "a few are there")
     node.wait(lambda: node.ok(STOPPED_IN_A_BLOB), "it is stopped in the middle of a blob")
-    node.sh("pkill -KILL -f [A]nsiballZ_fill_images")
+    node.sh("pkill -KILL -f [A]nsiballZ_restore_blobs")
     assert node.end(running)[0] != 0
-    assert "homelab-fill" in node.ctr("content active")
+    assert "homelab-restore" in node.ctr("content active")
     kept = set(node.ctr("content list -q").splitlines())
     started = time.time()
-    filled = node.do("fill")
-    assert filled["changed"] and filled["waiting"] and filled["bytes"] > 0
+    restored = node.do("restore")
+    assert restored["changed"] and restored["waiting"] and restored["bytes"] > 0
     assert kept <= set(node.ctr("content list -q").splitlines())
-    assert not node.do("fill")["changed"], time.time() - started
+    assert not node.do("restore")["changed"], time.time() - started
     lines = node.ctr("images check").splitlines()
     assert [line for line in lines if "/home/" in line and "complete (" not in line] == []
     assert [line for line in lines if "/home/" in line and "incomplete (" in line] == []
@@ -396,7 +396,7 @@ def test_docker_s_directory_is_taken_away(node: Node) -> None:
     assert digest(node, layers) == before
     assert node.ctr(f"run --rm {ODD} t cat odd/second") == "linked"
     assert node.ctr("run --rm docker.io/home/deep:1 d ls steps").split() == ["122", "123"]
-    filled = node.do("fill", fill="all")
-    names = [name for image in filled["waiting"] for name in image["names"]]
-    assert "registry.lab:5000/web:1" in names and filled["remaining"] == []
+    restored = node.do("restore", restore="all")
+    names = [name for image in restored["waiting"] for name in image["names"]]
+    assert "registry.lab:5000/web:1" in names and restored["remaining"] == []
     assert "incomplete (" not in node.ctr("images check")

@@ -34,8 +34,8 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import co
 
 Image = t.Dict[str, t.Any]
 ReportProgress = t.Callable[[t.Callable[[], str]], t.ContextManager[None]]
-#: What was adopted, for fill_images: adoption.missing_blobs() has its form, and {"fill": the wish,
-#: "snapshots" and "docker": {chain ID: the layer's directory}} besides.
+#: What was adopted, for restore_blobs: adoption.missing_blobs() has its form, and {"restore": the
+#: option, "snapshots" and "docker": {chain ID: the layer's directory}} besides.
 RECORD = paths.STATE_DIR + "/adopted.json"
 #: docker's records of the layers' tar streams, by chain ID: with them, the blobs can be made from
 #: containerd's own directories, when docker's are gone.
@@ -83,7 +83,7 @@ def exclusive_lock(read_only: bool = False) -> t.Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise commands.NodeError(
-                "Another run carries, fills or compares images on this node (it holds %s). Wait "
+                "Another run carries, restores or compares images on this node (it holds %s). Wait "
                 "until it has ended, and run this again." % LOCK
             )
         yield
@@ -115,7 +115,7 @@ class Adopter:
         self,
         wanted: t.Sequence[Image],
         names: t.Dict[str, t.List[str]],
-        fill: str,
+        restore: str,
         require_adoption: bool,
     ) -> None:
         """names: image ID to the names to give it. What is adopted is not in reasons or vanished.
@@ -137,7 +137,7 @@ class Adopter:
             if chosen:
                 self.note(chosen)
                 self.commit(chosen)
-                self.tell_containerd(chosen, names, fill)
+                self.tell_containerd(chosen, names, restore)
         finally:
             shutil.rmtree(self.staging, ignore_errors=True)
         self.release()
@@ -295,11 +295,11 @@ class Adopter:
             client.ctr("snapshots", "delete", key)  # somebody pulled it meanwhile
 
     def tell_containerd(
-        self, chosen: t.Sequence[Image], names: t.Dict[str, t.List[str]], fill: str
+        self, chosen: t.Sequence[Image], names: t.Dict[str, t.List[str]], restore: str
     ) -> None:
-        """Note the images for fill_images, and import them all at once."""
+        """Note the images for restore_blobs, and import them all at once."""
         record = load(RECORD)
-        record["fill"] = fill
+        record["restore"] = restore
         known = record.setdefault("images", {})
         record.setdefault("snapshots", {}).update(self.places)
         parcels = []

@@ -176,16 +176,16 @@ def upper_directory(mounts: t.Sequence[t.Dict[str, t.Any]]) -> str:
 
 
 def missing_blobs(
-    record: Facts, manifests: t.Container[str], blobs: t.Container[str], fill: str
+    record: Facts, manifests: t.Container[str], blobs: t.Container[str], restore: str
 ) -> t.Dict[str, t.List[Facts]]:
     """Which adopted images have no blobs for some of their layers.
 
     record: {"images": {image ID: {"manifest", "names", "local", "layers": [{"diff", "chain",
     "size"}]}}}, what carry_images noted of the images it adopted. manifests, blobs: the digests
-    that containerd has images and content for. fill: "never", "local_only" (images that no
+    that containerd has images and content for. restore: "never", "local_only" (images that no
     registry has) or "all".
 
-    Returns {"waiting": those that are to be filled, "remaining": those that are not}, each {"id",
+    Returns {"waiting": those that are to be restored, "remaining": those that are not}, each {"id",
     "names", "local", "layers": those it lacks, "bytes": of these}. Images that are gone are in
     neither.
     """
@@ -194,7 +194,7 @@ def missing_blobs(
         missing = {layer["diff"]: layer for layer in image["layers"] if layer["diff"] not in blobs}
         if image["manifest"] not in manifests or not missing:
             continue
-        wanted = fill == "all" or (fill == "local_only" and image["local"])
+        wanted = restore == "all" or (restore == "local_only" and image["local"])
         found["waiting" if wanted else "remaining"].append(
             {
                 "id": identity,

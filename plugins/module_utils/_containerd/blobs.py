@@ -40,7 +40,7 @@ CONTAINERD_ROOT = "/var/lib/containerd"
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 
 
-def be_modest() -> None:
+def lower_priority() -> None:
     """Behind everybody else in the queues for CPU and disk; what feeds containerd sets its pace."""
     os.nice(19)
     commands.run(["ionice", "-c", "3", "-p", str(os.getpid())], check=False)
@@ -56,11 +56,11 @@ def image_gc_percent() -> int:
     return int(value) if value.isdigit() else IMAGE_GC_PERCENT
 
 
-def missing(record: Facts, fill: str) -> t.Dict[str, t.List[Facts]]:
+def missing(record: Facts, restore: str) -> t.Dict[str, t.List[Facts]]:
     """adoption.missing_blobs(), of what containerd has now."""
     if not record:
         return {"waiting": [], "remaining": []}
-    return adoption.missing_blobs(record, *adopter.manifests_and_blobs(), fill=fill)
+    return adoption.missing_blobs(record, *adopter.manifests_and_blobs(), restore=restore)
 
 
 def layers_of(entries: t.Iterable[Facts]) -> t.Dict[str, Facts]:
@@ -94,7 +94,7 @@ def check_space(entries: t.Sequence[Facts], reserve: int, root: str) -> None:
         raise commands.NodeError(
             "Not enough space for the blobs of adopted images: %s needs %.1f MB and %.1f MB kept "
             "in reserve (carry_images_reserve_bytes), and has %.1f MB free. Make room, or set "
-            "carry_images_fill to never; nothing was changed."
+            "carry_images_restore to never; nothing was changed."
             % (root, total / 1e6, reserve / 1e6, free / 1e6)
         )
 
@@ -128,7 +128,7 @@ def write_blob(layer: Facts, record: Facts, count: t.Callable[[int], None]) -> N
         # A name of its own: what a killed run left under a name, ctr wants to go on with, and
         # cannot, as a pipe has no offset. containerd drops that after a day
         # (metadata/content.go, expireAt).
-        key = "homelab-fill-%s-%d" % (layer["diff"], time.time_ns())
+        key = "homelab-restore-%s-%d" % (layer["diff"], time.time_ns())
         words = ["content", "ingest", "--expected-digest", layer["diff"]]
         words += ["--expected-size", str(layer["size"]), key]
         try:

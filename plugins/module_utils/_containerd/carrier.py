@@ -127,14 +127,16 @@ class Carrier:
             raise adopter.refusal(chosen["why"])
         return chosen
 
-    def check_space(self, method: str, size: int, to_fill: int) -> None:
+    def check_space(self, method: str, size: int, to_restore: int) -> None:
         """By stream docker spools once; containerd keeps each layer as a blob and unpacked.
 
-        Adopted, a layer costs its directories, and its blob where it is to be filled.
+        Adopted, a layer costs its directories, and its blob where it is to be restored.
         """
         docker_root = self.info["DockerRootDir"]
         if method == "adopt":
-            shares = [(self.params["containerd_root"], int(adoption.LINKED_SHARE * size) + to_fill)]
+            shares = [
+                (self.params["containerd_root"], int(adoption.LINKED_SHARE * size) + to_restore)
+            ]
         else:
             shares = [
                 (docker_root, size),
@@ -290,7 +292,7 @@ def carry(
         adopting.adopt(
             to_adopt,
             names,
-            carrier.params["fill"],
+            carrier.params["restore"],
             require_adoption=carrier.params["method"] == "adopt",
         )
         wanted = [
@@ -314,9 +316,9 @@ def carry(
     ]
 
 
-def waiting(fill: str) -> t.List[t.Dict[str, t.Any]]:
-    """What fill_images has to do, shortly."""
-    return blobs.shortly(blobs.missing(adopter.load(adopter.RECORD), fill)["waiting"])
+def waiting(restore: str) -> t.List[t.Dict[str, t.Any]]:
+    """What restore_blobs has to do, shortly."""
+    return blobs.shortly(blobs.missing(adopter.load(adopter.RECORD), restore)["waiting"])
 
 
 def verify(

@@ -31,7 +31,7 @@ def carrier(tmp_path, engine):
         "docker_socket": engine.path,
         "containerd_root": str(tmp_path / "containerd/not/there/yet"),
         "method": "auto",
-        "fill": "local_only",
+        "restore": "local_only",
         "pin": "local_only",
         "overwrite": False,
         "reserve_bytes": GB,

@@ -175,8 +175,8 @@ RECORD = {
 }
 
 
-def missing(blobs, fill, manifests=("m1", "m2")):
-    found = adoption.missing_blobs(RECORD, manifests, blobs, fill)
+def missing(blobs, restore, manifests=("m1", "m2")):
+    found = adoption.missing_blobs(RECORD, manifests, blobs, restore)
     return {key: [(e["id"], e["bytes"]) for e in entries] for key, entries in found.items()}
 
 

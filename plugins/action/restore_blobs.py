@@ -10,4 +10,4 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.detached_action
 
 
 class ActionModule(WatchedAction):
-    module = "homelab.containerd.fill_images"
+    module = "homelab.containerd.restore_blobs"

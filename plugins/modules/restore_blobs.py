@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: fill_images
+module: restore_blobs
 short_description: Restore the blobs that images adopted from docker miss
 version_added: "0.2.0"
 author:
@@ -25,7 +25,7 @@ extends_documentation_fragment:
   - homelab.containerd.attributes
   - homelab.containerd.detached
 options:
-  fill:
+  restore:
     description:
       - Which images are to be completed. V(local_only) are those that docker had from no registry.
       - By default what carry_images was told.
@@ -50,8 +50,8 @@ attributes:
 
 EXAMPLES = r"""
 - name: Complete all adopted images
-  homelab.containerd.fill_images:
-    fill: all
+  homelab.containerd.restore_blobs:
+    restore: all
 """
 
 RETURN = r"""
@@ -64,7 +64,7 @@ waiting:
   elements: dict
 remaining:
   description:
-    - The same of the images that go on without, since I(fill) leaves them out or because there is
+    - The same of the images that go on without, since I(restore) leaves them out or because there is
       no space for their blobs.
   returned: always
   type: list
@@ -95,7 +95,7 @@ def run_module(module: AnsibleModule) -> blobs.Facts:
     report = progress.Progress(module.params["progress_file"])
     root, reserve = module.params["containerd_root"], module.params["reserve_bytes"]
     record = adopter.load(adopter.RECORD)
-    found = blobs.missing(record, module.params["fill"] or record.get("fill", "all"))
+    found = blobs.missing(record, module.params["restore"] or record.get("restore", "all"))
     disk, percent = mounts.disk_facts(root), blobs.image_gc_percent()
     kept_free = disk["total_bytes"] * (100 - percent) // 100 + reserve
     waiting, no_room = blobs.fitting(found["waiting"], disk["free_bytes"] - kept_free)
@@ -120,7 +120,7 @@ def run_module(module: AnsibleModule) -> blobs.Facts:
     }
     blobs.check_space(waiting, reserve, root)
     if layers and not module.check_mode:
-        blobs.be_modest()
+        blobs.lower_priority()
         blobs.restore(waiting, record, report)
     if no_room:
         result["warnings"] = [
@@ -145,7 +145,7 @@ def run_module(module: AnsibleModule) -> blobs.Facts:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "fill": {"type": "str", "choices": ["never", "local_only", "all"]},
+            "restore": {"type": "str", "choices": ["never", "local_only", "all"]},
             "reserve_bytes": {"type": "int", "default": 1 << 30},
             "containerd_root": {"type": "path", "default": "/var/lib/containerd"},
             "progress_file": {"type": "path"},

@@ -16,7 +16,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     paths,
     progress,
 )
-from ansible_collections.homelab.containerd.plugins.modules import fill_images
+from ansible_collections.homelab.containerd.plugins.modules import restore_blobs
 
 #: 15 % and the reserve have to stay free.
 DISK = {"total_bytes": 1000, "free_bytes": 160}
@@ -36,7 +36,7 @@ def adopted(tmp_path, monkeypatch):
         (tmp_path / side).mkdir()
         (tmp_path / side / "f").write_bytes(b"abc")
     record = {
-        "fill": "local_only",
+        "restore": "local_only",
         "images": {
             "sha256:i1": {"manifest": "m1", "names": ["a:1"], "local": True, "layers": [LAYER]}
         },
@@ -61,18 +61,18 @@ def ctr(tmp_path):
 
 def run(check_mode=False, **params):
     params = {
-        "fill": None,
+        "restore": None,
         "reserve_bytes": 0,
         "progress_file": None,
         "containerd_root": "/",
     } | params
-    return fill_images.run_module(types.SimpleNamespace(params=params, check_mode=check_mode))
+    return restore_blobs.run_module(types.SimpleNamespace(params=params, check_mode=check_mode))
 
 
 @pytest.fixture(autouse=True)
 def no_modesty(monkeypatch):
     """What is nice once stays so, and all tests are one process."""
-    monkeypatch.setattr(blobs, "be_modest", lambda: None)
+    monkeypatch.setattr(blobs, "lower_priority", lambda: None)
     monkeypatch.setattr(mounts, "disk_facts", lambda path: dict(DISK))
     monkeypatch.setattr(blobs, "image_gc_percent", lambda: 85)
 
@@ -111,7 +111,7 @@ def test_a_blob_that_cannot_be_written_says_why_from_each(adopted, program, tmp_
 
 def test_what_is_not_to_be_filled_is_left_and_remembered(adopted, program, tmp_path):
     program("ctr", ctr(tmp_path))
-    result = run(fill="never")
+    result = run(restore="never")
     assert not result["changed"] and result["remaining"][0]["names"] == ["a:1"]
     assert json.loads((tmp_path / "adopted.json").read_text()) == adopted
 
@@ -124,7 +124,7 @@ def test_there_has_to_be_space(adopted, program, tmp_path):
 
 def from_a_registry(adopted, tmp_path):
     """The image is one that a registry has too."""
-    adopted["fill"] = "all"
+    adopted["restore"] = "all"
     adopted["images"]["sha256:i1"]["local"] = False
     (tmp_path / "adopted.json").write_text(json.dumps(adopted))
 
