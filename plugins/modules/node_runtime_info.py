@@ -66,7 +66,7 @@ runtime_info:
     kubelet:
       description:
         - Version, real command line, flags by name and the file that each comes from, flag files,
-          unit files, dependencies on docker's units, text of its configuration file, endpoint, and
+          dependencies on docker's units, text of its configuration file, endpoint, and
           C(runtime), one of V(dockershim), V(containerd), V(cri-dockerd), V(cri-o), V(unknown) or
           V(null).
       type: dict
@@ -88,8 +88,8 @@ runtime_info:
       elements: dict
     containerd:
       description:
-        - Version, configuration text and that of imported files, root directory, whether CRI
-          answers, image references in k8s.io.
+        - Version, configuration text and that of imported files, root directory, snapshotter,
+          whether CRI answers, image references in k8s.io.
       type: dict
     cni:
       description: Network configurations, plugin directories, what the loopback plugin supports.
