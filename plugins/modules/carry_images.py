@@ -43,8 +43,8 @@ options:
     version_added: "0.2.0"
   restore:
     description:
-      - Of which adopted images M(homelab.containerd.restore_blobs) shall write the layers' blobs. An
-        export, a push or a build upon an image needs them.
+      - Of which adopted images M(homelab.containerd.restore_blobs) will write the layers' blobs.
+        An export, a push, and a build from an image need them.
       - There has to be space for those of images that no registry has; the others get theirs as far
         as there is.
     type: str

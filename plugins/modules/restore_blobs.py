@@ -64,8 +64,8 @@ waiting:
   elements: dict
 remaining:
   description:
-    - The same of the images that go on without, since I(restore) leaves them out or because there is
-      no space for their blobs.
+    - The same of the images that stay incomplete, because O(restore) leaves them out or because
+      there is no space for their blobs.
   returned: always
   type: list
   elements: dict
