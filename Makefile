@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-CACHE := $(or $(HOMELAB_CONTAINERD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/homelab-containerd)
 PYTHON ?= python3
+CACHE := $(shell $(PYTHON) lab/cache.py)
 # One environment for each content of the requirements, outside the checkout.
 VENV := $(CACHE)/venv-$(shell cat requirements.txt requirements-dev.txt | sha256sum | cut -c1-12)
 BIN := .venv/bin

@@ -16,11 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from cache import CACHE
+
 HERE = Path(__file__).resolve().parent
-CACHE = Path(
-    os.environ.get("HOMELAB_CONTAINERD_CACHE")
-    or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "homelab-containerd"
-)
 LAB = CACHE / "lab"
 # Go's and Debian's name of the machine: the two differ for none of those that are supported.
 ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())

@@ -25,10 +25,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-CACHE = Path(
-    os.environ.get("HOMELAB_CONTAINERD_CACHE")
-    or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "homelab-containerd"
-)
+sys.path.insert(0, str(ROOT / "lab"))
+from cache import CACHE  # noqa: E402
+
 PASSED = CACHE / "passed-parts.jsonl"
 #: What no scenario reads. The other parts check these files as well.
 PROSE = ("*.md", "*.svg", "bench/*", "changelogs/*")

@@ -41,6 +41,9 @@ VERSIONED_CONFIGMAP_UNTIL = (1, 23)
 #: unless the plugins know CNI 1.0.0 (Kubernetes, "Troubleshooting CNI plugin-related errors").
 CONTAINERD_CNI_BROKEN = ((1, 6, 0), (1, 6, 3))
 
+#: kubectl drain --delete-emptydir-data is --delete-local-data up to 1.19 (CHANGELOG-1.20).
+DELETE_LOCAL_DATA_UNTIL = (1, 19)
+
 #: Kubernetes minor to the containerd releases, one per line of release, that containerd names
 #: as the oldest for it (containerd RELEASES.md, "Kubernetes Support").
 CONTAINERD_MINIMUM = {
@@ -139,6 +142,14 @@ def supports_image_pinning(kubelet: Version) -> bool:
 def needs_runtime_flag(kubelet: Version) -> bool:
     """Whether it needs --container-runtime=remote besides the endpoint."""
     return kubelet[:2] <= CONTAINER_RUNTIME_FLAG_UNTIL
+
+
+def drain_arguments(arguments: t.Sequence[str], kubectl: Version) -> t.List[str]:
+    """Arguments of kubectl drain, as a kubectl of this version calls them."""
+    if kubectl[:2] > DELETE_LOCAL_DATA_UNTIL:
+        return list(arguments)
+    renamed = {"--delete-emptydir-data": "--delete-local-data"}
+    return [renamed.get(argument, argument) for argument in arguments]
 
 
 def kubelet_configmap(kubelet: Version) -> str:

@@ -10,10 +10,10 @@ import base64
 import json
 
 import pytest
-from ansible_collections.homelab.containerd.plugins.filter import dockershim, report
+from ansible_collections.homelab.containerd.plugins.filter import report, versions
 
 outcomes = report.FilterModule().filters()["report_outcomes"]
-has_dockershim = dockershim.FilterModule().filters()["has_dockershim"]
+has_dockershim = versions.FilterModule().filters()["has_dockershim"]
 
 
 def host(name, **facts):
@@ -74,3 +74,13 @@ def test_a_run_with_nothing_to_do_has_no_phases():
 )
 def test_dockershim(version, has):
     assert has_dockershim(version) is has
+
+
+@pytest.mark.parametrize(
+    ("version", "flag"),
+    [("v1.19.16", "--delete-local-data"), ("v1.20.0", "--delete-emptydir-data")],
+)
+def test_drain_arguments(version, flag):
+    drain_arguments = versions.FilterModule().filters()["drain_arguments"]
+    given = ["--ignore-daemonsets", "--delete-emptydir-data"]
+    assert drain_arguments(given, version) == ["--ignore-daemonsets", flag]
