@@ -205,7 +205,7 @@ def carry(made: Cluster, way: str) -> Figures:
             found = json.loads(made.inside("cat", "/root/bench-carried.json"))
             if not found["carried"] or found["method"] != way:
                 raise Failure(f"not carried as wished for: {found}")
-            seconds = float(found["seconds"])
+            seconds = float(found["delta"])
     used = cpu(made) - before
     at_end = int(made.bash(DISK)) - disk
     return {

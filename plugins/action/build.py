@@ -12,11 +12,11 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible_collections.homelab.containerd.plugins.plugin_utils.detached_action import (
     PROGRESS_DIR,
-    WatchedAction,
+    DetachedAction,
 )
 
 
-class ActionModule(WatchedAction):
+class ActionModule(DetachedAction):
     """Watches a build, and keeps its secrets out of everything that is written to a disk.
 
     A module's arguments travel in a file in the remote temporary directory (an async one's do even

@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 from ansible_collections.homelab.containerd.plugins.plugin_utils.detached_action import (
-    WatchedAction,
+    DetachedAction,
 )
 
 
-class ActionModule(WatchedAction):
+class ActionModule(DetachedAction):
     module = "homelab.containerd.carry_images"

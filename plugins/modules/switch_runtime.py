@@ -121,7 +121,7 @@ end:
   returned: when not in check mode
   type: float
 delta:
-  description: The seconds between RV(start) and RV(end).
+  description: How long it took on the node, in seconds.
   returned: when not in check mode
   type: float
 complaints:

@@ -32,7 +32,7 @@ MISSED_POLLS_LIMIT = 3
 UNREACHABLE_SECONDS = 600.0
 
 
-class WatchedAction(ActionBase):
+class DetachedAction(ActionBase):
     """Base of the action plugins of carry_images, restore_blobs and switch_runtime."""
 
     module = ""
@@ -62,9 +62,8 @@ class WatchedAction(ActionBase):
             result = self._watch(job["ansible_job_id"], progress, task_vars)
             end = time.time()
             # By one clock for all nodes: theirs may differ.
-            return dict(
-                result, start=round(start, 2), end=round(end, 2), delta=round(end - start, 2)
-            )
+            result.setdefault("delta", round(end - start, 2))
+            return dict(result, start=round(start, 2), end=round(end, 2))
         finally:
             self._low_level_execute_command("rm -f " + shlex.quote(progress))
 

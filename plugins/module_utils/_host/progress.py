@@ -25,8 +25,11 @@ def finish(
     line of progress comes first: the action plugin then asks for the result.
     """
     progress = Progress(module.params["progress_file"])
+    start = time.monotonic()
     try:
-        result = work()
+        result = dict(work())
+        # On the node: the controller's clock would add the time between two polls.
+        result["delta"] = round(time.monotonic() - start, 2)
     except (commands.NodeError,) + failures as exc:
         progress.end()
         module.fail_json(msg=str(exc))

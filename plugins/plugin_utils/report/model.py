@@ -44,14 +44,14 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.report.shape im
     SEVERITIES,
     Map,
     Object,
-    _count,
-    _list,
-    _number,
+    read_count,
+    read_list,
+    read_number,
 )
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report.timeline import (
-    _actual,
-    _phase_seconds,
-    _planned,
+    actual_spans,
+    phase_seconds,
+    planned_spans,
 )
 
 #: What a journal's state says of a switch that this run did not do.
@@ -85,23 +85,23 @@ def build(
     plans = [clean(plan) for plan in plans]
     cluster = clean(cluster or {})
     results = {outcome["node"]: outcome for outcome in clean(list(outcomes))}
-    known = {entry.get("host") or "": entry for entry in _list(cluster, "nodes")}
-    objects = _list(clean(api or {}), "items")
+    known = {entry.get("host") or "": entry for entry in read_list(cluster, "nodes")}
+    objects = read_list(clean(api or {}), "items")
     nodes = [
         _node(plan, known.get(plan["node"], {}), results.get(plan["node"]), objects)
         for plan in plans
     ]
-    nodes += [_outsider(entry) for entry in _list(cluster, "nodes") if not entry.get("host")]
-    order = _order(nodes, _list(cluster, "order"))
+    nodes += [_outsider(entry) for entry in read_list(cluster, "nodes") if not entry.get("host")]
+    order = _order(nodes, read_list(cluster, "order"))
     nodes.sort(key=lambda node: order.index(node["host"]) if node["host"] in order else len(order))
     hosts = {entry.get("name"): entry["host"] for entry in known.values() if entry.get("host")}
     findings = _findings(cluster, hosts)
-    planned = _planned(nodes, serial)
-    actual = _actual(nodes, results) if mode == "migrate" else []
+    planned = planned_spans(nodes, serial)
+    actual = actual_spans(nodes, results) if mode == "migrate" else []
     for node in nodes:
         node["seconds"] = {
-            "planned": _phase_seconds(node, planned),
-            "actual": _phase_seconds(node, actual),
+            "planned": phase_seconds(node, planned),
+            "actual": phase_seconds(node, actual),
         }
     report: Report = {
         "schema": "homelab.containerd/report/1",
@@ -113,10 +113,10 @@ def build(
             or next((plan.get("kubelet_version") for plan in plans), None)
             or "",
             "nodes": len(nodes),
-            "pods": _count(cluster.get("pods"), sum(node["before"]["pods"] for node in nodes)),
+            "pods": read_count(cluster.get("pods"), sum(node["before"]["pods"] for node in nodes)),
             "findings": findings,
         },
-        "docker_sock_users": [_sock_user(user) for user in _list(cluster, "docker_sock_users")],
+        "docker_sock_users": [_sock_user(user) for user in read_list(cluster, "docker_sock_users")],
         "order": order,
         "nodes": nodes,
         "timeline": {"planned": planned, "actual": actual},
@@ -182,7 +182,7 @@ def _findings(source: Map, hosts: Map | None = None) -> list[ReportFinding]:
     """hosts: the inventory's names for the API's, where findings come from the API."""
     found: list[ReportFinding] = []
     for severity, key in zip(SEVERITIES, ("blockers", "warnings", "overridden"), strict=True):
-        for entry in _list(source, key):
+        for entry in read_list(source, key):
             evidence = entry.get("evidence") or {}
             names = str(evidence.get("node") or "").split(", ")
             found.append(
@@ -207,8 +207,8 @@ def _step(step: Map) -> PlanStep:
     return {
         "phase": step["phase"] if step.get("phase") in PHASES else "prepare",
         "text": step.get("text") or "",
-        "seconds": _number(step.get("seconds")),
-        "bytes": _count(step.get("bytes")),
+        "seconds": read_number(step.get("seconds")),
+        "bytes": read_count(step.get("bytes")),
         "outage": bool(step.get("outage")),
     }
 
@@ -234,7 +234,7 @@ def _sock_user(user: Map) -> ReportUser:
         "namespace": _text(user, "namespace"),
         "kind": _text(user, "kind"),
         "name": _text(user, "name"),
-        "nodes": [str(name) for name in _list(user, "nodes")],
+        "nodes": [str(name) for name in read_list(user, "nodes")],
         "path": _text(user, "path"),
         "via": _text(user, "via"),
         "purpose": _text(user, "purpose"),
@@ -261,13 +261,13 @@ def _summary(plan: Map) -> ReportSummary:
         "docker_version": _text(summary, "docker_version"),
         "containerd_version": _text(summary, "containerd_version"),
         "storage_driver": _text(summary, "storage_driver"),
-        "pods": _count(summary.get("pods")),
-        "containers_kubernetes": _count(summary.get("containers_kubernetes")),
-        "images": _count(summary.get("images")),
-        "image_bytes": _count(summary.get("image_bytes")),
-        "cgroup_version": _count(summary.get("cgroup_version")),
+        "pods": read_count(summary.get("pods")),
+        "containers_kubernetes": read_count(summary.get("containers_kubernetes")),
+        "images": read_count(summary.get("images")),
+        "image_bytes": read_count(summary.get("image_bytes")),
+        "cgroup_version": read_count(summary.get("cgroup_version")),
         "control_plane": bool(summary.get("control_plane")),
-        "containers_own": [_own(entry) for entry in _list(summary, "containers_own")],
+        "containers_own": [_own(entry) for entry in read_list(summary, "containers_own")],
         "kubelet_version": _text(plan, "kubelet_version"),
         "cgroup_driver": _text(plan, "cgroup_driver"),
     }
@@ -293,15 +293,15 @@ def _now(summary: ReportSummary, plan: Map, api_node: Map) -> NodeBefore:
 
 def _recorded(before: Map) -> NodeBefore:
     """The same from before.json, which stays on the node from the switch on."""
-    images = _list(before, "docker_images")
+    images = read_list(before, "docker_images")
     return {
         "time": before.get("time"),
         "runtime": _runtime(before.get("runtime")),
         "ready": None,
-        "pods": len(_list(before, "pods")),
+        "pods": len(read_list(before, "pods")),
         "images": len(images),
-        "image_bytes": sum(_count(image.get("size")) for image in images),
-        "containers_own": len(_list(before, "owner_containers")),
+        "image_bytes": sum(read_count(image.get("size")) for image in images),
+        "containers_own": len(read_list(before, "owner_containers")),
     }
 
 
@@ -312,11 +312,11 @@ def _node(
     objects: list[Object],
 ) -> ReportNode:
     summary = _summary(plan)
-    steps = [_step(step) for step in _list(plan, "steps")]
+    steps = [_step(step) for step in read_list(plan, "steps")]
     before = (outcome or {}).get("before") or {}
     current = _now(summary, plan, api_node)
     name = plan.get("node_name") or api_node.get("name") or plan["node"]
-    roles = _list(api_node, "roles") or (
+    roles = read_list(api_node, "roles") or (
         ["control-plane"] if summary["control_plane"] else ["worker"]
     )
     # kubeadm up to 1.23 gives a control plane both, and the older one says no more.
@@ -335,15 +335,15 @@ def _node(
         "after": {
             "runtime": target if plan.get("state") != "done" else current["runtime"],
             "ready": None,
-            "pods": len(_list(before, "pods")) if before else current["pods"],
+            "pods": len(read_list(before, "pods")) if before else current["pods"],
             "pods_ready": None,
             "buildkit": any(step["phase"] == "buildkit" for step in steps),
         },
         "steps": steps,
-        "settings": [_setting(entry) for entry in _list(plan, "settings")],
+        "settings": [_setting(entry) for entry in read_list(plan, "settings")],
         "findings": findings,
         "actual": None,
-        "seconds": {"planned": _phase_seconds(None, []), "actual": _phase_seconds(None, [])},
+        "seconds": {"planned": phase_seconds(None, []), "actual": phase_seconds(None, [])},
     }
     if any(finding["severity"] == "blocker" for finding in findings):
         node["status"] = "blocked"
@@ -364,7 +364,7 @@ def _outsider(entry: Map) -> ReportNode:
     return {
         "host": "",
         "name": _text(entry, "name"),
-        "roles": [str(role) for role in _list(entry, "roles")],
+        "roles": [str(role) for role in read_list(entry, "roles")],
         "state": "outside",
         "status": "outside",
         "summary": summary,
@@ -388,7 +388,7 @@ def _outsider(entry: Map) -> ReportNode:
         "settings": [],
         "findings": [],
         "actual": None,
-        "seconds": {"planned": _phase_seconds(None, []), "actual": _phase_seconds(None, [])},
+        "seconds": {"planned": phase_seconds(None, []), "actual": phase_seconds(None, [])},
     }
 
 
@@ -424,7 +424,7 @@ def _add_outcome(node: ReportNode, outcome: Map, objects: list[Object]) -> None:
             state = "on_docker"
     start = switch.get("start") or journal.get("start")
     end = switch.get("end") or journal.get("end")
-    carried = _list(carry, "carried")
+    carried = read_list(carry, "carried")
     node["actual"] = {
         "state": state,
         "start": _stamp(start) if start else None,
@@ -434,16 +434,16 @@ def _add_outcome(node: ReportNode, outcome: Map, objects: list[Object]) -> None:
         "pods_ready_seconds": switch.get("pods_ready_seconds"),
         "api_away_seconds": switch.get("api_away_seconds"),
         "images_carried": len(carried),
-        "bytes_carried": _count(carry.get("bytes")),
+        "bytes_carried": read_count(carry.get("bytes")),
         "carry_seconds": carry.get("delta") if carried else None,
         "steps": [
-            {"name": str(step.get("name") or ""), "delta": _number(step.get("delta"))}
+            {"name": str(step.get("name") or ""), "delta": read_number(step.get("delta"))}
             for step in timings
         ],
         "pods": [
             _pod(pod, pods.get("%s/%s" % (pod["namespace"], pod["name"])))
             for pod in sorted(
-                _list(outcome.get("before") or {}, "pods"),
+                read_list(outcome.get("before") or {}, "pods"),
                 key=lambda pod: (pod["namespace"], pod["name"]),
             )
         ],
@@ -485,7 +485,7 @@ def _verification(results: Mapping[str, Map]) -> list[Verification]:
     found: list[Verification] = []
     hosts = sorted(results, key=len, reverse=True)
     for outcome in results.values():
-        for test in _list(outcome, "verify"):
+        for test in read_list(outcome, "verify"):
             name, _mark, place = str(test.get("name") or "").partition("[ansible://")
             host = next((host for host in hosts if place.startswith(host)), "")
             # What a test was parametrised with stays in its name.
@@ -494,7 +494,7 @@ def _verification(results: Mapping[str, Map]) -> list[Verification]:
                 "name": name + ("[%s]" % rest if rest else ""),
                 "host": host,
                 "outcome": str(test.get("outcome") or ""),
-                "seconds": _number(test.get("seconds")),
+                "seconds": read_number(test.get("seconds")),
             }
             if entry not in found:
                 found.append(entry)

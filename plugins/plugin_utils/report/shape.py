@@ -19,13 +19,13 @@ Map = Mapping[str, t.Any]
 Object = dict[str, t.Any]
 
 
-def _list(value: Map, key: str) -> list[t.Any]:
+def read_list(value: Map, key: str) -> list[t.Any]:
     return list(value.get(key) or [])
 
 
-def _count(value: t.Any, otherwise: int = 0) -> int:
+def read_count(value: t.Any, otherwise: int = 0) -> int:
     return value if isinstance(value, int) else otherwise
 
 
-def _number(value: t.Any) -> float:
+def read_number(value: t.Any) -> float:
     return float(value) if isinstance(value, (int, float)) else 0.0

@@ -38,7 +38,7 @@ def _at_once(serial: int | str, workers: int) -> int:
     return max(1, workers * int(number) // 100 if percent else int(number))
 
 
-def _planned(nodes: list[ReportNode], serial: int | str) -> list[Span]:
+def planned_spans(nodes: list[ReportNode], serial: int | str) -> list[Span]:
     """When each step will run: seconds from the start of the first."""
     spans: list[Span] = []
     clock = 0.0
@@ -74,7 +74,7 @@ def _planned(nodes: list[ReportNode], serial: int | str) -> list[Span]:
     return spans
 
 
-def _actual(nodes: list[ReportNode], results: Mapping[str, Map]) -> list[Span]:
+def actual_spans(nodes: list[ReportNode], results: Mapping[str, Map]) -> list[Span]:
     """When what happened: seconds from the first time of the run, by the controller's clock.
 
     Without these times (the playbook report alone, later) they come from the nodes' journals.
@@ -125,7 +125,7 @@ def _actual(nodes: list[ReportNode], results: Mapping[str, Map]) -> list[Span]:
     return sorted(made, key=lambda span: span["start"])
 
 
-def _phase_seconds(node: ReportNode | None, spans: list[Span]) -> PhaseSeconds:
+def phase_seconds(node: ReportNode | None, spans: list[Span]) -> PhaseSeconds:
     """How long each phase of a node takes."""
     found: PhaseSeconds = {"prepare": 0.0, "switch": 0.0, "buildkit": 0.0, "verify": 0.0}
     for span in spans:

@@ -11,7 +11,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.homelab.containerd.plugins.plugin_utils import detached_action
 
 
-class Job(detached_action.WatchedAction):
+class Job(detached_action.DetachedAction):
     """The watching alone, over answers that a test gives."""
 
     module = "homelab.containerd.switch_runtime"
