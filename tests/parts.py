@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright: homelab.containerd contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -100,7 +99,7 @@ def parts(dry_run: str) -> list[tuple[str, list[str]]]:
     """Name and command of each part, from what `make --dry-run` would run."""
     found = []
     for line in dry_run.splitlines():
-        _, is_part, words = line.partition("tests/parts.py run ")
+        _before, is_part, words = line.partition("tests/parts.py run ")
         if is_part:
             name, *command = shlex.split(words)
             found.append((name, command))

@@ -253,7 +253,7 @@ def migrated() -> tuple[list[Object], Object]:
             {
                 "node": name,
                 "before": before_snapshot.before_snapshot(
-                    {"items": pods}, t.cast("NodeFacts", node), nodes[name], probes=[]
+                    {"items": pods}, t.cast(NodeFacts, node), nodes[name], probes=[]
                 ),
                 "journal": record,
                 "marks": marks,

@@ -61,7 +61,7 @@ def mismatches(value: t.Any, wanted: t.Any, place: str = "") -> list[str]:
         return sorted({line for row in rows for line in row})
     # A bool is an int to Python, and to nobody else.
     same = isinstance(value, origin or wanted) and (wanted is bool or not isinstance(value, bool))
-    same = same or (wanted is float and type(value) is int)
+    same = same or (wanted is float and isinstance(value, int) and not isinstance(value, bool))
     return [] if same else ["%s is %r, not %s" % (place, value, wanted)]
 
 

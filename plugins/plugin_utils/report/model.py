@@ -418,7 +418,7 @@ def _add_outcome(node: ReportNode, outcome: Map, objects: list[Object]) -> None:
         timings = switch.get("steps") or []
         state: ActualState = "switched"
     else:
-        timings = switch_journal.timings(t.cast("JournalData", journal)) if journal else []
+        timings = switch_journal.timings(t.cast(JournalData, journal)) if journal else []
         state = JOURNAL_STATES.get(str(journal.get("state")), "unchanged")
         if journal.get("direction") == "docker" and state == "switched":
             state = "on_docker"

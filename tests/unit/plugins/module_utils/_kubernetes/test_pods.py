@@ -118,7 +118,9 @@ class Containerd(Host):
         self.calls.append(line)
         output = ""
         if line == "tasks list":
-            rows = ["%s    %d    RUNNING" % (key, one.pid) for key, (one, _) in self.found.items()]
+            rows = [
+                "%s    %d    RUNNING" % (key, one.pid) for key, (one, _labels) in self.found.items()
+            ]
             output = "\n".join(["TASK    PID    STATUS", *rows])
         elif line == "containers list -q":
             output = "\n".join([*self.found, "e" * 64])
