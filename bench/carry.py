@@ -204,7 +204,7 @@ def carry(made: Cluster, way: str) -> Figures:
             play(made, CARRY % way)
             found = json.loads(made.inside("cat", "/root/bench-carried.json"))
             if not found["carried"] or found["method"] != way:
-                raise Failure(f"not carried as wished for: {found}")
+                raise Failure(f"not carried by the expected method: {found}")
             seconds = float(found["delta"])
     used = cpu(made) - before
     at_end = int(made.bash(DISK)) - disk

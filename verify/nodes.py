@@ -28,7 +28,7 @@ BUILDKIT_SOCKET = "/run/buildkit/buildkitd.sock"
 
 @dataclass(frozen=True)
 class Settings:
-    """What may be wished for: VERIFY_X of the environment, else verify_x of the inventory."""
+    """The value of an option: VERIFY_X of the environment, else verify_x of the inventory."""
 
     base_image: str
     registry_image: str
