@@ -77,10 +77,11 @@ def test_pages_specs_and_tasks() -> None:
     assert not found, "\n".join(found)
 
 
-def test_strings_of_the_plugins() -> None:
+def test_strings_of_the_programs() -> None:
     found = [
         line
-        for path in sorted((ROOT / "plugins").rglob("*.py"))
+        for folder in ("plugins", "verify", "bench")
+        for path in sorted((ROOT / folder).rglob("*.py"))
         for number, text in literals(path)
         for line in complaints(f"{path.relative_to(ROOT)}:{number}", text)
     ]
