@@ -216,7 +216,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
     for entry in new:
         builder.progress.say("%(destination)s %(name)s: %(after).19s" % entry)
     if not new:
-        builder.progress.say("nothing new: %s is there already" % built["image_id"][:19])
+        builder.progress.say("nothing new: %s exists already" % built["image_id"][:19])
 
     def listing(key: str) -> str:
         return "".join(
