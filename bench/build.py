@@ -184,7 +184,7 @@ class Bench:
         say(f"  {case}, {side}: {found['seconds']:.1f} s ({load:.0%} busy before)")
 
     def first(self) -> None:
-        """The first build on the node: what a builder does once for a base image is in it."""
+        """The first build on the node, with what a builder does once for a base image."""
         for side in SIDES:
             self.prune(side, unpack=False)
             self.build("first on the node", side)
@@ -222,7 +222,7 @@ class Bench:
         self.to_pod()
 
     def larger(self) -> None:
-        """The same with modules of the size that an application of some years has."""
+        """The same with modules as large as those of an older application."""
         package = json.loads((ROOT / "bench/app/package.json").read_text(encoding="utf-8"))
         package["dependencies"] |= LARGER
         text = json.dumps(package, indent=2)
@@ -268,7 +268,7 @@ class Bench:
 
 
 def ratio(mine: list[dict[str, Any]], other: list[dict[str, Any]]) -> dict[str, float]:
-    """Of medians, and the least and the most round by round: both sides had the same noise."""
+    """The ratio of medians, and its minimum and maximum by round, where both had the same noise."""
     pairs = [a["seconds"] / b["seconds"] for a, b in zip(mine, other, strict=False)]
     medians = [statistics.median(one["seconds"] for one in side) for side in (mine, other)]
     return {

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How docker's images get to containerd: adopted, in one stream, by a tar each; and cat of them."""
+"""How fast docker's images are carried: adopted, in one stream, by a tar each; and cat of them."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def cpu(made: Cluster) -> float:
 
 
 class Peak:
-    """The most that spool, blobs and tars took at once, looked at twice a second."""
+    """The maximum size of spool, blobs and tars together, checked twice a second."""
 
     def __init__(self, made: Cluster) -> None:
         self.made, self.bytes = made, 0
@@ -204,7 +204,7 @@ def carry(made: Cluster, way: str) -> Figures:
             play(made, CARRY % way)
             found = json.loads(made.inside("cat", "/root/bench-carried.json"))
             if not found["carried"] or found["method"] != way:
-                raise Failure(f"not carried as wished for: {found}")
+                raise Failure(f"not carried by the expected method: {found}")
             seconds = float(found["delta"])
     used = cpu(made) - before
     at_end = int(made.bash(DISK)) - disk

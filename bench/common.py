@@ -129,7 +129,7 @@ def wait_quiet(limit: float, longest: float = 180) -> float:
         load = busy(4)
         if load <= limit or time.monotonic() > deadline:
             return round(load, 2)
-        say(f"waiting for a quiet machine: {load:.0%} busy, {limit:.0%} wished for")
+        say(f"waiting for a quiet machine: {load:.0%} busy, limit {limit:.0%}")
         time.sleep(4)
 
 

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How long a look at a full node takes: node_runtime_info, against Ansible's ping of that node."""
+"""How long node_runtime_info takes on a full node, compared with Ansible's ping of that node."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a second run of migrate costs that finds nothing to do, against Ansible's ping of the node.
+"""What a second run of migrate with nothing to do costs, compared with Ansible's ping of the node.
 
 --against DIR compares with another checkout (its `make setup` done), on a cluster of its own.
 """

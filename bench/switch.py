@@ -91,7 +91,7 @@ class Observer:
 
 
 def carry_by_hand(made: Cluster) -> None:
-    """The images, before the clock starts: the documentation knows no way for local ones."""
+    """The images, before the clock starts: the documentation does not describe local ones."""
     made.bash(
         "docker images --format '{{.Repository}}:{{.Tag}}' | grep -v '<none>' |"
         " xargs docker save | ctr -n k8s.io images import - >/dev/null"

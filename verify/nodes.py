@@ -28,7 +28,7 @@ BUILDKIT_SOCKET = "/run/buildkit/buildkitd.sock"
 
 @dataclass(frozen=True)
 class Settings:
-    """What may be wished for: VERIFY_X of the environment, else verify_x of the inventory."""
+    """The value of an option: VERIFY_X of the environment, else verify_x of the inventory."""
 
     base_image: str
     registry_image: str
@@ -88,7 +88,7 @@ class Node:
         self.name = name
 
     def run(self, command: str) -> Output:
-        """Run a shell command, whatever comes of it."""
+        """Run a shell command; it may fail."""
         # Not every login has the directories of root's and of our programs.
         result = self.host.run("PATH=$PATH:/usr/local/bin:/usr/sbin:/sbin; " + command)
         return Output(command, result.rc, result.stdout, result.stderr)

@@ -124,10 +124,10 @@ def test_data_is_what_it_was(node: Node, cluster: Cluster, before: dict[str, Any
 def test_owners_containers_were_left_alone(
     node: Node, before: dict[str, Any], settings: Settings
 ) -> None:
-    """docker's containers that are not Kubernetes' never stopped."""
+    """User-managed docker containers never stopped."""
     containers = before["owner_containers"]
     if not containers:
-        pytest.skip("docker ran no containers of the owner's own")
+        pytest.skip("docker ran no user-managed containers")
     if "masked" in node.run("systemctl is-enabled docker.service").stdout:
         pytest.skip("docker was retired on this node")
     for old in containers:

@@ -63,5 +63,5 @@ class ActionModule(DetachedAction):
             )
         if got["rc"] != 0:
             raise AnsibleActionFail(
-                "The secrets could not be handed over: %s" % (got["stderr"] or got["stdout"])
+                "The secrets could not be copied to the node: %s" % (got["stderr"] or got["stdout"])
             )

@@ -35,8 +35,8 @@ class ActionModule(ActionBase):
         skipped = set(arguments["required_tags"]) & set(variables.get("ansible_skip_tags") or [])
         if skipped:
             problems.append(
-                "--skip-tags %s would leave out what protects the nodes. Say with --tags what is "
-                "to be done." % ",".join(sorted(skipped))
+                "--skip-tags %s would leave out what protects the nodes. Choose with --tags "
+                "what to run." % ",".join(sorted(skipped))
             )
         if problems:
             host = variables["inventory_hostname"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What each module says of check mode and diff mode; it adds support and details."""
+    """What each module documents about check mode and diff mode; it adds support and details."""
 
     DOCUMENTATION = r"""
 attributes:
@@ -16,7 +16,7 @@ attributes:
     description: Shows in diff mode what it changes or would change.
 """
 
-    #: Of modules that only look.
+    #: For modules that change nothing.
     INFO = r"""
 attributes:
   check_mode:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Of modules that run detached on the node, with an action plugin that shows their progress."""
+    """For modules that run detached on the node; an action plugin shows their progress."""
 
     DOCUMENTATION = r"""
 options:
@@ -14,6 +14,6 @@ options:
     description: The file to write progress to. The action plugin sets it.
     type: path
 notes:
-  - It runs detached on the node and goes on when the connection is lost. The controller shows its
-    progress while it runs.
+  - It runs detached on the node, and continues when the connection is lost. The controller shows
+    its progress while it runs.
 """

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Of modules that talk to docker."""
+    """For modules that connect to docker."""
 
     DOCUMENTATION = r"""
 options:

@@ -33,20 +33,20 @@ def _words(option: str, values: t.Iterable[str]) -> list[str]:
     return [f"{option}={value}" for value in values]
 
 
-def _buildkit(wish: Object) -> Object:
+def _buildkit(options: Object) -> Object:
     """A buildkitd for this build alone, in the Job's container (moby/buildkit, "daemonless")."""
-    registries = [{"host": host, "insecure": True} for host in wish["insecure_registries"]]
+    registries = [{"host": host, "insecure": True} for host in options["insecure_registries"]]
     toml = buildkit_config.buildkitd_toml({"registries": registries})
     build = ["buildctl", "build", "--progress=plain", "--frontend=dockerfile.v0"]
-    if wish["git"]:
-        build.append(f"--opt=context={wish['context']}")
+    if options["git"]:
+        build.append(f"--opt=context={options['context']}")
     else:
         build += [f"--local=context={CONTEXT}", f"--local=dockerfile={CONTEXT}"]
-    build.append(f"--opt=filename={wish['dockerfile']}")
-    build += _words("--opt=target", filter(None, [wish["target"]]))
-    build += _words("--opt=platform", filter(None, [",".join(wish["platforms"])]))
-    build += [f"--opt=build-arg:{key}={value}" for key, value in sorted(wish["args"].items())]
-    names = ",".join(wish["tags"])
+    build.append(f"--opt=filename={options['dockerfile']}")
+    build += _words("--opt=target", filter(None, [options["target"]]))
+    build += _words("--opt=platform", filter(None, [",".join(options["platforms"])]))
+    build += [f"--opt=build-arg:{key}={value}" for key, value in sorted(options["args"].items())]
+    names = ",".join(options["tags"])
     build.append(f'--output=type=image,"name={names}",push=true')
     build.append("--metadata-file=/tmp/metadata.json")
     script = f"""\
@@ -61,69 +61,69 @@ sed -n 's/.*"containerimage.digest": "\\(.*\\)".*/\\1/p' /tmp/metadata.json >{DI
     return {"command": ["sh", "-c", script], "state": "/var/lib/buildkit"}
 
 
-def _buildah(wish: Object) -> Object:
-    insecure = bool(wish["insecure_registries"])
+def _buildah(options: Object) -> Object:
+    insecure = bool(options["insecure_registries"])
     verify = [f"--tls-verify={'false' if insecure else 'true'}"]
     build = ["buildah", "build", "--isolation=chroot", "--layers", *verify]
-    build += [f"--file={wish['dockerfile']}"]
-    build += _words("--tag", wish["tags"])
-    build += _words("--target", filter(None, [wish["target"]]))
-    build += _words("--platform", filter(None, [",".join(wish["platforms"])]))
-    build += _words("--build-arg", (f"{k}={v}" for k, v in sorted(wish["args"].items())))
-    build.append(wish["context"] if wish["git"] else CONTEXT)
-    lines = ["set -eu", "" if wish["git"] else f"cd {CONTEXT}", shlex.join(build)]
+    build += [f"--file={options['dockerfile']}"]
+    build += _words("--tag", options["tags"])
+    build += _words("--target", filter(None, [options["target"]]))
+    build += _words("--platform", filter(None, [",".join(options["platforms"])]))
+    build += _words("--build-arg", (f"{k}={v}" for k, v in sorted(options["args"].items())))
+    build.append(options["context"] if options["git"] else CONTEXT)
+    lines = ["set -eu", "" if options["git"] else f"cd {CONTEXT}", shlex.join(build)]
     lines += [shlex.join(["buildah", "push", *verify, f"--digestfile={DIGEST}", tag])
-              for tag in wish["tags"]]  # fmt: skip
+              for tag in options["tags"]]  # fmt: skip
     return {"command": ["sh", "-c", "\n".join(filter(None, lines))], "state": "/var/lib/containers"}
 
 
-def _kaniko(wish: Object) -> Object:
-    context = wish["context"] if wish["git"] else f"dir://{CONTEXT}"
-    words = ["/kaniko/executor", f"--context={context}", f"--dockerfile={wish['dockerfile']}"]
-    words += _words("--destination", wish["tags"])
-    words += _words("--target", filter(None, [wish["target"]]))
-    words += _words("--custom-platform", wish["platforms"][:1])
-    words += _words("--build-arg", (f"{k}={v}" for k, v in sorted(wish["args"].items())))
-    words += _words("--insecure-registry", wish["insecure_registries"])
+def _kaniko(options: Object) -> Object:
+    context = options["context"] if options["git"] else f"dir://{CONTEXT}"
+    words = ["/kaniko/executor", f"--context={context}", f"--dockerfile={options['dockerfile']}"]
+    words += _words("--destination", options["tags"])
+    words += _words("--target", filter(None, [options["target"]]))
+    words += _words("--custom-platform", options["platforms"][:1])
+    words += _words("--build-arg", (f"{k}={v}" for k, v in sorted(options["args"].items())))
+    words += _words("--insecure-registry", options["insecure_registries"])
     words.append(f"--digest-file={DIGEST}")
     return {"command": words, "privileged": False}
 
 
-def _img(wish: Object) -> Object:
-    build = ["img", "build", "--no-console", f"--file={wish['dockerfile']}"]
-    build += _words("--tag", wish["tags"])
-    build += _words("--target", filter(None, [wish["target"]]))
-    build += _words("--platform", wish["platforms"])
-    build += _words("--build-arg", (f"{k}={v}" for k, v in sorted(wish["args"].items())))
-    build.append(wish["context"] if wish["git"] else CONTEXT)
-    insecure = ["--insecure-registry"] if wish["insecure_registries"] else []
-    lines = ["set -eu", "" if wish["git"] else f"cd {CONTEXT}", shlex.join(build)]
-    lines += [shlex.join(["img", "push", *insecure, tag]) for tag in wish["tags"]]
+def _img(options: Object) -> Object:
+    build = ["img", "build", "--no-console", f"--file={options['dockerfile']}"]
+    build += _words("--tag", options["tags"])
+    build += _words("--target", filter(None, [options["target"]]))
+    build += _words("--platform", options["platforms"])
+    build += _words("--build-arg", (f"{k}={v}" for k, v in sorted(options["args"].items())))
+    build.append(options["context"] if options["git"] else CONTEXT)
+    insecure = ["--insecure-registry"] if options["insecure_registries"] else []
+    lines = ["set -eu", "" if options["git"] else f"cd {CONTEXT}", shlex.join(build)]
+    lines += [shlex.join(["img", "push", *insecure, tag]) for tag in options["tags"]]
     return {"command": ["sh", "-c", "\n".join(filter(None, lines))]}
 
 
 ENGINES = {"buildkit": _buildkit, "buildah": _buildah, "kaniko": _kaniko, "img": _img}
 
 
-def build_job(wish: Object) -> Object:
+def build_job(options: Object) -> Object:
     """The Job that builds in the cluster with one of the engines.
 
-    wish: {"engine", "image", "name", "namespace", "node", "context" (a git repository, or a
+    options: {"engine", "image", "name", "namespace", "node", "context" (a git repository, or a
     directory on that node), "git", "dockerfile", "tags", "args", "target", "platforms",
     "insecure_registries", "registry_login" (a Secret of type kubernetes.io/dockerconfigjson),
     "host_aliases", "timeout" in seconds}.
     """
-    engine = wish["engine"]
+    engine = options["engine"]
     if engine not in ENGINES:
         raise AnsibleFilterError(
             f"build_engine is {engine!r}: it is node, or a Job of {', '.join(ENGINES)}."
         )
-    if engine == "kaniko" and len(wish["platforms"]) > 1:
+    if engine == "kaniko" and len(options["platforms"]) > 1:
         raise AnsibleFilterError("kaniko builds for one platform: build_platforms has several.")
-    asked = ENGINES[engine](wish)
+    asked = ENGINES[engine](options)
     container: Object = {
         "name": "build",
-        "image": wish["image"] or IMAGES[engine],
+        "image": options["image"] or IMAGES[engine],
         "imagePullPolicy": "IfNotPresent",
         "command": asked["command"],
         # All but kaniko mount file systems, which a container may not without.
@@ -136,16 +136,16 @@ def build_job(wish: Object) -> Object:
         container["volumeMounts"].append({"name": name, "mountPath": path, **more})
         volumes.append({"name": name, **source})
 
-    if not wish["git"]:
-        source = {"hostPath": {"path": wish["context"], "type": "Directory"}}
+    if not options["git"]:
+        source = {"hostPath": {"path": options["context"], "type": "Directory"}}
         mount("context", CONTEXT, source, readOnly=True)
     if "state" in asked:
         # An overlay cannot have its upper directory on the container's own overlay.
         mount("state", asked["state"], {"emptyDir": {}})
-    if wish["registry_login"]:
+    if options["registry_login"]:
         place = "/kaniko/.docker" if engine == "kaniko" else "/login"
         items = [{"key": ".dockerconfigjson", "path": "config.json"}]
-        secret = {"secret": {"secretName": wish["registry_login"], "items": items}}
+        secret = {"secret": {"secretName": options["registry_login"], "items": items}}
         mount("login", place, secret, readOnly=True)
         container["env"] = [
             {"name": "DOCKER_CONFIG", "value": place},
@@ -159,11 +159,11 @@ def build_job(wish: Object) -> Object:
         "containers": [container],
         "volumes": volumes,
     }
-    if wish["node"]:
-        pod["nodeSelector"] = {"kubernetes.io/hostname": wish["node"]}
+    if options["node"]:
+        pod["nodeSelector"] = {"kubernetes.io/hostname": options["node"]}
         pod["tolerations"] = [{"operator": "Exists", "effect": "NoSchedule"}]
-    if wish["host_aliases"]:
-        pod["hostAliases"] = wish["host_aliases"]
+    if options["host_aliases"]:
+        pod["hostAliases"] = options["host_aliases"]
     labels = {
         "app.kubernetes.io/managed-by": "homelab.containerd",
         "homelab.containerd/engine": engine,
@@ -172,14 +172,14 @@ def build_job(wish: Object) -> Object:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": wish["name"],
-            "namespace": wish["namespace"],
+            "name": options["name"],
+            "namespace": options["namespace"],
             # The pods get this label by themselves: one selector finds both.
-            "labels": {**labels, "job-name": wish["name"]},
+            "labels": {**labels, "job-name": options["name"]},
         },
         "spec": {
             "backoffLimit": 0,
-            "activeDeadlineSeconds": int(wish["timeout"]),
+            "activeDeadlineSeconds": int(options["timeout"]),
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }

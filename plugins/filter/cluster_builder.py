@@ -16,26 +16,26 @@ from ansible_collections.homelab.containerd.plugins.filter.build_job import Obje
 from ansible_collections.homelab.containerd.plugins.plugin_utils import buildkit_config
 
 
-def cluster_builder(wish: Object, ca: str, certificate: str, key: str) -> Object:
+def cluster_builder(options: Object, ca: str, certificate: str, key: str) -> Object:
     """The objects of BuildKit in the cluster, as a List for kubectl apply.
 
-    wish: {"name", "namespace", "image", "rootless", "registries" [{"host", "insecure"}],
+    options: {"name", "namespace", "image", "rootless", "registries" [{"host", "insecure"}],
     "host_aliases", "max_used_space", "node" and "cache_path" (without a storage class),
     "storage_class", "cache_size", "service_type", "port"}. The rest is PEM. As BuildKit's own
     examples/kubernetes have it, it serves TCP with the clients' certificates required, and a unix
     socket inside the pod for its probes.
     """
-    rootless = boolean(wish["rootless"])
+    rootless = boolean(options["rootless"])
     labels = {
-        "app.kubernetes.io/name": wish["name"],
+        "app.kubernetes.io/name": options["name"],
         "app.kubernetes.io/managed-by": "homelab.containerd",
     }
-    metadata = {"name": wish["name"], "namespace": wish["namespace"], "labels": labels}
+    metadata = {"name": options["name"], "namespace": options["namespace"], "labels": labels}
     toml = buildkit_config.buildkitd_toml(
         {
             "worker": "oci",
-            "max_used_space": wish["max_used_space"],
-            "registries": wish["registries"],
+            "max_used_space": options["max_used_space"],
+            "registries": options["registries"],
         }
     )
     # A lookup strips the last newline, which PEM ends with.
@@ -68,7 +68,7 @@ def cluster_builder(wish: Object, ca: str, certificate: str, key: str) -> Object
         annotations["container.apparmor.security.beta.kubernetes.io/buildkitd"] = "unconfined"
     container = {
         "name": "buildkitd",
-        "image": wish["image"],
+        "image": options["image"],
         "imagePullPolicy": "IfNotPresent",
         "command": command,
         "ports": [{"name": "grpc", "containerPort": 1234}],
@@ -85,8 +85,8 @@ def cluster_builder(wish: Object, ca: str, certificate: str, key: str) -> Object
         ],
     }
     volumes: list[Object] = [
-        {"name": "certs", "secret": {"secretName": f"{wish['name']}-certs"}},
-        {"name": "config", "configMap": {"name": wish["name"]}},
+        {"name": "certs", "secret": {"secretName": f"{options['name']}-certs"}},
+        {"name": "config", "configMap": {"name": options["name"]}},
     ]
     pod: Object = {
         "automountServiceAccountToken": False,
@@ -102,48 +102,48 @@ def cluster_builder(wish: Object, ca: str, certificate: str, key: str) -> Object
         pod["initContainers"] = [
             {
                 "name": "owner",
-                "image": wish["image"],
+                "image": options["image"],
                 "imagePullPolicy": "IfNotPresent",
                 "command": ["chown", "1000:1000", cache["mountPath"]],
                 "securityContext": {"runAsUser": 0, "runAsGroup": 0},
                 "volumeMounts": [cache],
             }
         ]
-    if wish["host_aliases"]:
-        pod["hostAliases"] = wish["host_aliases"]
+    if options["host_aliases"]:
+        pod["hostAliases"] = options["host_aliases"]
     spec: Object = {
         # Two would share a cache, which buildkitd locks: the old one ends before the new begins. (A
         # StatefulSet would not replace one that never got ready, kubernetes/kubernetes#67250.)
         "replicas": 1,
         "strategy": {"type": "Recreate"},
-        "selector": {"matchLabels": {"app.kubernetes.io/name": wish["name"]}},
+        "selector": {"matchLabels": {"app.kubernetes.io/name": options["name"]}},
         "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod},
     }
     claims: list[Object] = []
-    if wish["storage_class"]:
-        volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": wish["name"]}})
+    if options["storage_class"]:
+        volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": options["name"]}})
         claims = [
             {
                 "apiVersion": "v1",
                 "kind": "PersistentVolumeClaim",
                 "metadata": metadata,
                 "spec": {
-                    "storageClassName": wish["storage_class"],
+                    "storageClassName": options["storage_class"],
                     "accessModes": ["ReadWriteOnce"],
-                    "resources": {"requests": {"storage": wish["cache_size"]}},
+                    "resources": {"requests": {"storage": options["cache_size"]}},
                 },
             }
         ]
     else:
-        path = {"path": wish["cache_path"], "type": "DirectoryOrCreate"}
+        path = {"path": options["cache_path"], "type": "DirectoryOrCreate"}
         volumes.append({"name": "cache", "hostPath": path})
-        pod["nodeSelector"] = {"kubernetes.io/hostname": wish["node"]}
+        pod["nodeSelector"] = {"kubernetes.io/hostname": options["node"]}
         pod["tolerations"] = [{"operator": "Exists", "effect": "NoSchedule"}]
-    port = {"name": "grpc", "port": int(wish["port"]), "targetPort": "grpc"}
-    secret = {**metadata, "name": f"{wish['name']}-certs"}
+    port = {"name": "grpc", "port": int(options["port"]), "targetPort": "grpc"}
+    secret = {**metadata, "name": f"{options['name']}-certs"}
     # Pods here are privileged, or without seccomp: clusters with Pod Security say so.
     namespace = {
-        "name": wish["namespace"],
+        "name": options["namespace"],
         "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
     }
     return {
@@ -165,8 +165,8 @@ def cluster_builder(wish: Object, ca: str, certificate: str, key: str) -> Object
                 "kind": "Service",
                 "metadata": metadata,
                 "spec": {
-                    "type": wish["service_type"],
-                    "selector": {"app.kubernetes.io/name": wish["name"]},
+                    "type": options["service_type"],
+                    "selector": {"app.kubernetes.io/name": options["name"]},
                     "ports": [port],
                 },
             },

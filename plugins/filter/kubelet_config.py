@@ -45,16 +45,16 @@ def kubelet_config(text: str, settings: dict[str, t.Any], flags: t.Iterable[str]
         whole = yaml.safe_load(longer)
     except yaml.YAMLError:
         whole = None
-    # In braces, or with an end of its own: then it is written anew.
+    # In braces, or with its own end marker: then the whole file is written again.
     return longer if whole == {**config, **missing} else yaml.safe_dump(config) + added
 
 
 def kubelet_configmaps_out_of_step(
     configmaps: list[dict[str, t.Any]], kubelet: dict[str, t.Any], keys: t.Iterable[str] = ()
 ) -> list[dict[str, str]]:
-    """kubeadm's kubelet ConfigMaps that lack what the node has: {"name", "text"} to set.
+    """kubeadm's kubelet ConfigMaps without what the node has: {"name", "text"} to set.
 
-    The cgroup driver has to be the same; of keys those are added that the ConfigMap lacks.
+    The cgroup driver has to be the same. Those of keys that the ConfigMap does not have are added.
     """
     config = yaml.safe_load(kubelet["config_text"] or "") or {}
     driver = config.get("cgroupDriver")

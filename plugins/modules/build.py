@@ -12,11 +12,11 @@ version_added: "0.1.0"
 author:
   - The homelab.containerd contributors (@homelab)
 description:
-  - Takes the place of C(docker build). The image goes to this node's containerd, where the kubelet
-    finds it, to a registry, to an OCI archive, or to several of these.
+  - Replaces C(docker build). The image is stored in this node's containerd, where the kubelet
+    finds it, in a registry, in an OCI archive, or in several of these.
   - The steps are shown as they run. A failure names the failing line of the Dockerfile.
-  - It builds first and publishes nothing, and then publishes what is new. So a failed build leaves
-    nothing behind, and a second run that gives the same image changes nothing.
+  - It builds first, and then publishes only what is new. So a failed build publishes nothing, and
+    a second run that builds the same image changes nothing.
 extends_documentation_fragment:
   - homelab.containerd.attributes
   - homelab.containerd.detached
@@ -24,8 +24,8 @@ options:
   context:
     description:
       - A directory on the node, or a git repository that buildkitd fetches with the node's git,
-        as V(https://git.lab/app.git#main:subdirectory).
-      - The role of this name brings a directory of the controller to the node before.
+        for example V(https://git.lab/app.git#main:subdirectory).
+      - The role of this name copies a directory of the controller to the node first.
     type: str
     required: true
   dockerfile:
@@ -33,14 +33,14 @@ options:
     type: str
     default: Dockerfile
   tags:
-    description: The image's names.
+    description: The names of the image.
     type: list
     elements: str
     required: true
   destinations:
     description:
-      - V(node) is this node's containerd; layers are not compressed, since they go no further.
-      - V(registry) pushes under the names of O(tags); V(archive) writes O(archive).
+      - V(node) is this node's containerd. Its layers are not compressed.
+      - V(registry) pushes under the names of O(tags). V(archive) writes O(archive).
     type: list
     elements: str
     choices: [node, registry, archive]
@@ -49,52 +49,53 @@ options:
     description: The file for an OCI archive (a tar) on the node.
     type: path
   build_args:
-    description: Values for ARG. They are seen in the process list and in the image's history.
+    description: Values for ARG. The process list and the image's history show them.
     type: dict
     default: {}
   target:
-    description: The stage to build, the last one when empty.
+    description: The stage to build. If empty, the last one.
     type: str
     default: ""
   platforms:
-    description: What to build for, as V(linux/arm64); the node's own when empty.
+    description: The platforms to build for, for example V(linux/arm64). If empty, the node's.
     type: list
     elements: str
     default: []
   secrets:
     description:
       - Ids and values for C(RUN --mount=type=secret,id=ID).
-      - They reach neither disk nor process list nor output; a step that prints one is shown with
-        asterisks in its place.
+      - They are written neither to disk nor to the process list nor to the output. If a step prints
+        one, asterisks are shown in its place.
     type: dict
   secrets_file:
     description: Set by the action plugin, which takes O(secrets) out of the arguments.
     type: path
   cache_from:
-    description: Caches to import, as V(type=registry,ref=registry.lab/app/cache).
+    description: Caches to import, for example V(type=registry,ref=registry.lab/app/cache).
     type: list
     elements: str
     default: []
   cache_to:
-    description: Where to export the cache, as V(type=registry,ref=registry.lab/app/cache,mode=max).
+    description: >-
+      Where to export the cache, for example V(type=registry,ref=registry.lab/app/cache,mode=max).
     type: list
     elements: str
     default: []
   no_cache:
-    description: Run every step anew. The image is new then, and the task changed.
+    description: Whether to run every step again. The image is then new, and the task changed.
     type: bool
     default: false
   pull:
-    description: Ask the registries for the base images even where containerd has them.
+    description: Whether to ask the registries for base images even if containerd has them.
     type: bool
     default: false
   compression:
-    description: Of the layers that leave the node.
+    description: The compression of layers that leave the node.
     type: str
     choices: [gzip, zstd, estargz, uncompressed]
     default: gzip
   docker_config:
-    description: The directory with the config.json that holds the logins to registries.
+    description: The directory with the config.json of the logins to registries.
     type: path
     default: /root/.docker
   address:
@@ -113,8 +114,8 @@ attributes:
   check_mode:
     support: full
     details:
-      - Builds, into the cache alone, and publishes nothing; so it knows whether the image is new,
-        and finds errors in the Dockerfile. The run after it finds every step cached.
+      - Builds only into the cache, and publishes nothing. So it knows whether the image is new, and
+        finds errors in the Dockerfile. In the next run every step is cached.
   diff_mode:
     support: full
     details: Shows each name with its image ID before and after.
@@ -141,7 +142,7 @@ image_id:
   returned: success
   type: str
 digests:
-  description: Destination to the digest of the manifest that it got.
+  description: For each destination the digest of the manifest.
   returned: success
   type: dict
 published:
@@ -215,7 +216,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
     for entry in new:
         builder.progress.say("%(destination)s %(name)s: %(after).19s" % entry)
     if not new:
-        builder.progress.say("nothing new: %s is there already" % built["image_id"][:19])
+        builder.progress.say("nothing new: %s exists already" % built["image_id"][:19])
 
     def listing(key: str) -> str:
         return "".join(

@@ -12,17 +12,17 @@ version_added: "0.2.0"
 author:
   - The homelab.containerd contributors (@homelab)
 description:
-  - Returns what of BuildKit is installed, and what the node has for builds that the role buildkit
-    decides by. It changes nothing.
+  - Returns which parts of BuildKit are installed, and what the role buildkit needs to know about
+    the node. It changes nothing.
 extends_documentation_fragment:
   - homelab.containerd.attributes.info
 options:
   record:
-    description: The file in which the role keeps the version of what it installed.
+    description: The file in which the role records the installed version.
     type: path
     required: true
   images_list:
-    description: The file in which the role keeps the images to protect.
+    description: The file with the list of images to protect.
     type: path
     required: true
   group:
@@ -34,7 +34,7 @@ options:
     type: path
     default: /opt/cni/bin
   subnet:
-    description: The network that builds are to have, to look for routes into it.
+    description: The network of the builds, to find routes that conflict with it.
     type: str
     default: 10.10.0.0/16
 """
@@ -62,10 +62,10 @@ buildkit_info:
       type: list
       elements: str
     record:
-      description: The text of O(record), empty where there is none.
+      description: The text of O(record). Empty if the file does not exist.
       type: str
     images_list:
-      description: Whether O(images_list) is there.
+      description: Whether O(images_list) exists.
       type: bool
     units:
       description: BuildKit's units in /etc/systemd/system.
@@ -78,17 +78,17 @@ buildkit_info:
       description: The command line with which systemd starts buildkit.service, drop-ins included.
       type: str
     configuration_directory:
-      description: Whether /etc/buildkit is there.
+      description: Whether /etc/buildkit exists.
       type: bool
     certificate_directory:
-      description: Whether /etc/buildkit/tls is there.
+      description: Whether /etc/buildkit/tls exists.
       type: bool
     group_members:
-      description: The members of O(group), V(null) where there is no such group.
+      description: The members of O(group). V(null) if the group does not exist.
       type: list
       elements: str
     docker_certificates:
-      description: Docker's directories of certificates, one a registry.
+      description: Docker's directories of certificates, one for each registry.
       type: list
       elements: str
     cni_versions:
@@ -106,7 +106,7 @@ buildkit_info:
       type: list
       elements: str
     kernel:
-      description: The sysctls that forbid user namespaces, where the kernel has them.
+      description: The sysctls that can forbid user namespaces, if the kernel has them.
       type: dict
 """
 

@@ -12,41 +12,40 @@ version_added: "0.1.0"
 author:
   - The homelab.containerd contributors (@homelab)
 description:
-  - Everything that docker has and containerd's namespace C(k8s.io) lacks goes over, in the way that
-    fits the node.
-  - Where docker's overlay2 and containerd's overlayfs snapshotter are on one file system, the
-    layers are B(adopted) where they lie. Each is linked into containerd's place for it, and
-    containerd is told of the images; nothing is read or written of their content.
-  - Otherwise all go over in one B(stream), without a file in between.
-  - Tags, repository digests and image IDs are the same afterwards; each image is checked.
-  - Images that no registry has are labelled as pinned. Kubelets from 1.29 then leave them in their
-    garbage collection (kubernetes/kubernetes#119986; containerd from 1.6.22 or 1.7.3); on older
-    ones the role of this name brings them back when they were collected.
-  - Space is checked before the first byte.
+  - Carries every image that docker has and containerd's namespace C(k8s.io) does not have.
+  - If docker's overlay2 and containerd's overlayfs snapshotter are on one file system, the layers
+    are B(adopted) in place. Each is hard-linked into containerd's directory, and the images are
+    imported without their layers. None of their content is read or written.
+  - Otherwise all images are copied in one B(stream), without a temporary file of the module.
+  - Tags, repository digests and image IDs are the same afterwards. Each image is checked.
+  - Images that no registry has are labelled as pinned. The garbage collection of kubelets from 1.29
+    then keeps them (kubernetes/kubernetes#119986; containerd from 1.6.22 or 1.7.3). On older
+    kubelets the role of this name restores them after they were removed.
+  - Space is checked before the first byte is written.
 extends_documentation_fragment:
   - homelab.containerd.attributes
   - homelab.containerd.docker_socket
   - homelab.containerd.detached
 options:
   containerd_root:
-    description: Where containerd keeps its content and snapshots.
+    description: The directory of containerd's content and snapshots.
     type: path
     default: /var/lib/containerd
   method:
     description:
-      - V(auto) adopts where that can be, and says why where not.
-      - V(adopt) fails where it cannot be, before anything is changed.
-      - V(stream) is docker save into ctr images import.
+      - V(auto) adopts if that is possible. Otherwise it streams, and says why.
+      - V(adopt) fails if it is not possible, before anything is changed.
+      - V(stream) pipes docker save into ctr images import.
     type: str
     choices: [auto, adopt, stream]
     default: auto
     version_added: "0.2.0"
   restore:
     description:
-      - Of which adopted images M(homelab.containerd.restore_blobs) will write the layers' blobs.
-        An export, a push, and a build from an image need them.
-      - There has to be space for those of images that no registry has; the others get theirs as far
-        as there is.
+      - The adopted images whose layer blobs M(homelab.containerd.restore_blobs) will restore. An
+        export, a push, and a build from an image need these blobs.
+      - There has to be space for the blobs of images that no registry has. The others are restored
+        as long as there is space.
     type: str
     choices: [never, local_only, all]
     default: all
@@ -58,8 +57,8 @@ options:
     default: local_only
   overwrite:
     description:
-      - Whether a name that stands for another image in containerd is given to docker's image.
-      - Right while docker is what the node runs on; wrong afterwards.
+      - Whether docker's image gets a name that means another image in containerd.
+      - Use it only while the node runs on docker, not afterwards.
     type: bool
     default: false
   reserve_bytes:
@@ -69,31 +68,31 @@ options:
 attributes:
   check_mode:
     support: full
-    details: Says what would be carried and how many bytes, and fails where space is short.
+    details: Shows what would be carried and how many bytes. It fails if there is not enough space.
   diff_mode:
     support: full
     details: Shows the references before and after.
 """
 
 EXAMPLES = r"""
-- name: Carry all images that containerd lacks
+- name: Carry all images that containerd does not have
   homelab.containerd.carry_images:
     pin: local_only
 """
 
 RETURN = r"""
 method:
-  description: V(adopt) or V(stream), the way that was found to fit.
+  description: V(adopt) or V(stream), the method that was used.
   returned: always
   type: str
 why:
-  description: Why this way, half a sentence.
+  description: The reason for this method, half a sentence.
   returned: always
   type: str
 carried:
   description:
     - The images carried (in check mode, to carry), each with C(id), C(tags), C(bytes), C(method),
-      and C(why) where an image was streamed although the others were adopted.
+      and C(why) if an image was streamed although the others were adopted.
   returned: always
   type: list
   elements: dict
@@ -109,13 +108,13 @@ pinned:
   elements: str
 protected:
   description:
-    - Images that were to be protected, each with C(name) in containerd, C(docker_name) and C(id),
-      whether or not this containerd heeds the label.
+    - Images that have to be protected, each with C(name) in containerd, C(docker_name) and C(id),
+      whether or not this containerd supports the label.
   returned: always
   type: list
   elements: dict
 kept:
-  description: References that name another image in containerd, left as they are.
+  description: References that name another image in containerd and were not changed.
   returned: always
   type: list
   elements: str
@@ -133,19 +132,19 @@ linked_bytes:
   returned: always
   type: int
 vanished:
-  description: IDs of images that docker removed meanwhile; they are not carried.
+  description: IDs of images that docker removed during the run, which are not carried.
   returned: always
   type: list
   elements: str
 waiting:
   description:
-    - Adopted images that wait for their layers' blobs (M(homelab.containerd.restore_blobs)), each
+    - Adopted images that miss layer blobs (see M(homelab.containerd.restore_blobs)), each
       with C(id), C(names), C(layers) and C(bytes).
   returned: always
   type: list
   elements: dict
 streamed_bytes:
-  description: Bytes that went through the stream.
+  description: Bytes that were streamed.
   returned: always
   type: int
 start:

@@ -12,11 +12,11 @@ version_added: "0.1.0"
 author:
   - The homelab.containerd contributors (@homelab)
 description:
-  - Compares the host's variables with the roles' argument specs, on the controller. The host is
-    not asked.
-  - Unlike Ansible's own check it refuses a string where a list or a dictionary is expected, which
-    is what C(-e name=value) gives, a value that is neither true nor false for a boolean, a number
-    below zero, and names that are nearly those of options.
+  - Compares the host's variables with the roles' argument specs, on the controller. It does not
+    connect to the host.
+  - Unlike Ansible's own check it refuses a string if a list or a dictionary is expected, which is
+    what C(-e name=value) gives. It also refuses a value that is neither true nor false for a
+    boolean, a number below zero, and names that are similar to those of options.
   - A value that uses facts which are not gathered yet is not checked.
 extends_documentation_fragment:
   - homelab.containerd.attributes.info
@@ -28,10 +28,10 @@ options:
     default: []
   hosts:
     description:
-      - The hosts of the playbook, as a pattern. It has to match a host, and an inventory of a
-        cluster needs a host in C(kube_control_plane) and no group with nearly that name, or nearly
+      - The hosts of the playbook, as a pattern. It has to match a host. The inventory of a cluster
+        needs a host in C(kube_control_plane), and no group with a name similar to that or to
         C(kube_node).
-      - With it the options that only playbooks take are checked too.
+      - If it is set, the options of the playbooks are checked too.
     type: str
   required_tags:
     description: Tags that may not be skipped.

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_runtime_info
-short_description: Look at what in a cluster a change of container runtime would meet
+short_description: Look at everything in a cluster that affects a change of container runtime
 version_added: "0.2.0"
 author:
   - The homelab.containerd contributors (@homelab)
 description:
-  - Asks the API once, with the node's own kubectl, and returns plain data about nodes, workloads
-    that use docker's socket or data (also those that have no pod just now), disruption budgets,
+  - Reads from the API once, with the node's own kubectl, and returns plain data about nodes,
+    workloads that use docker's socket or data (also those without a pod now), disruption budgets,
     pods without a controller or with local storage, and etcd's members.
   - It changes nothing, and returns neither arguments nor environment variables of pods.
   - An API that does not answer is returned as RV(cluster_info.error), not a failure.
@@ -35,7 +35,7 @@ EXAMPLES = r"""
   homelab.containerd.cluster_runtime_info:
   register: cluster
 
-- name: Who uses docker's socket?
+- name: Show the workloads that use docker's socket
   ansible.builtin.debug:
     msg: "{{ cluster.cluster_info.users | map(attribute='name') }}"
 """
@@ -47,20 +47,20 @@ cluster_info:
   type: dict
   contains:
     error:
-      description: Why the API could not be asked, or V(null).
+      description: The error if the API did not answer, or V(null).
       type: str
     nodes:
       description: Name, roles, readiness, taints, kubelet, runtime and CRI socket of each node.
       type: list
       elements: dict
     pods:
-      description: How many pods there are that have not ended.
+      description: The number of pods that have not ended.
       type: int
     users:
       description:
         - Workloads that mount docker's or dockershim's socket, a directory above it, or docker's
           data; with C(via) (V(direct), V(parent), V(data)), C(purpose) (V(builds), V(runs),
-          V(monitors), V(images), V(cleans), V(logs), V(unknown)) and what says so.
+          V(monitors), V(images), V(cleans), V(logs), V(unknown)) and its evidence.
       type: list
       elements: dict
     budgets:
@@ -68,7 +68,7 @@ cluster_info:
       type: list
       elements: dict
     bare_pods:
-      description: Pods that no controller would make again.
+      description: Pods that no controller would create again.
       type: list
       elements: dict
     local_storage:

@@ -12,21 +12,21 @@ version_added: "0.2.0"
 author:
   - The homelab.containerd contributors (@homelab)
 description:
-  - Mounts each image as either of the two would for a container, read-only, and compares each file.
-    Compared are content, mode, owner, size, modification time, target, device, extended attributes,
-    and which names are links of one file.
-  - Does the same with each layer's own directory, so that whiteouts and opaque directories are
-    compared where they are, in their order.
-  - Compares names and image IDs. It fails where anything differs.
-  - Both have to run. Nothing is changed; the mounts are the module's own.
-  - Not compared are the modification times of an image's root directory and of whiteouts, which are
-    when somebody unpacked the layer, and what overlayfs notes for itself.
+  - Mounts each image as docker and as containerd would for a container, read-only, and compares
+    each file. It compares content, mode, owner, size, modification time, target, device, extended
+    attributes, and which names are links of one file.
+  - Does the same with the directory of each layer, which also compares whiteouts and opaque
+    directories.
+  - Compares names and image IDs. It fails if anything differs.
+  - docker and containerd have to run. Nothing is changed. Only the module sees the mounts.
+  - The modification times of an image's root directory and of whiteouts are not compared, because
+    they are set when the layer is unpacked. Nor are attributes of overlayfs itself.
 extends_documentation_fragment:
   - homelab.containerd.attributes.info
   - homelab.containerd.docker_socket
 options:
   images:
-    description: The images to compare, as docker calls them. All that have a name by default.
+    description: The images to compare, by their names in docker. The default is all with a name.
     type: list
     elements: str
     default: []
@@ -37,7 +37,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: See that containerd runs what docker ran
+- name: Check that containerd runs what docker ran
   homelab.containerd.compare_images:
 """
 
@@ -123,7 +123,7 @@ def main() -> None:
     except (commands.NodeError, DockerError, layer_store.Refused) as exc:
         module.fail_json(msg=str(exc))
     except layer_store.Vanished as exc:
-        module.fail_json(msg="docker removed layer %s meanwhile; run this again" % exc)
+        module.fail_json(msg="docker removed layer %s during the run; run this again" % exc)
     else:
         if result["differences"]:
             module.fail_json(

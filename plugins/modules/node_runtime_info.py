@@ -15,24 +15,24 @@ description:
   - Returns plain data about the kubelet, docker, containerd, CNI, disks and operating system of
     a Kubernetes node, in one run.
   - It changes nothing. Registry credentials in the files it reads are blanked out.
-  - What it cannot find out is V(null) or empty, never a guess; a file that cannot be parsed is
-    returned with the error.
-  - It fails where the journal of an earlier switch cannot be read, or is of a version that this
-    release does not know.
+  - A fact that it cannot find out is V(null) or empty, never a guess. A file that cannot be parsed
+    is returned with the error.
+  - It fails if the journal of an earlier switch cannot be read, or if this release does not know
+    its version.
 extends_documentation_fragment:
   - homelab.containerd.attributes.info
   - homelab.containerd.docker_socket
 options:
   kubelet_config:
-    description: The kubelet's configuration file, where its command line does not name one.
+    description: The kubelet's configuration file, if its command line does not name one.
     type: path
     default: /var/lib/kubelet/config.yaml
   gather_subset:
     description:
-      - What to look at, so that a second look after a change reads only what changed.
-      - V(all), or names of the keys of RV(runtime_info); V(!NAME) leaves one out, as in
+      - The facts to gather, so that a second run after a change reads only what changed.
+      - V(all), or names of the keys of RV(runtime_info). V(!NAME) leaves one out, as in
         M(ansible.builtin.setup). V(docker_users) reads the units, cron jobs and scripts of the
-        whole node and its processes; it is most of the work, and only a plan needs it.
+        whole node and its processes. This is most of the work, and only a plan needs it.
     type: list
     elements: str
     default: [all]
@@ -44,7 +44,7 @@ EXAMPLES = r"""
   homelab.containerd.node_runtime_info:
   register: node
 
-- name: Which runtime does the kubelet use?
+- name: Show which runtime the kubelet uses
   ansible.builtin.debug:
     msg: "{{ node.runtime_info.kubelet.runtime }}"
 """
@@ -52,8 +52,8 @@ EXAMPLES = r"""
 RETURN = r"""
 runtime_info:
   description:
-    - What was found, a key for each name of O(gather_subset). Sizes are in bytes, times are as the
-      program in question prints them.
+    - What was found, a key for each name of O(gather_subset). Sizes are in bytes. Times have the
+      format of the program that prints them.
   returned: always
   type: dict
   contains:
@@ -78,7 +78,7 @@ runtime_info:
       type: dict
     docker_users:
       description:
-        - C(processes) that are connected to docker's socket now, the kubelet left out; C(files),
+        - C(processes) that are connected to docker's socket now, without the kubelet; C(files),
           which are units, cron jobs and scripts that call docker, each with line, subcommand and
           purpose; C(log_agents), whose configuration reads docker's log files.
       type: dict

@@ -12,44 +12,45 @@ version_added: "0.2.0"
 author:
   - The homelab.containerd contributors (@homelab)
 description:
-  - An image that M(homelab.containerd.carry_images) adopted runs, but has no blobs of its layers,
-    so it can neither be exported nor pushed nor built upon. This writes them, at low priority.
-  - Each is made from the layer's own files in containerd and docker's record of the tar stream they
-    came from, and containerd compares its digest. docker is not asked, and need not run.
+  - An image that M(homelab.containerd.carry_images) adopted runs, but has no blobs of its layers.
+    So it cannot be exported, pushed or used as a base. This module restores the blobs, at low
+    priority.
+  - Each blob is made from the layer's files in containerd and from docker's record of the original
+    tar stream, and containerd compares its digest. docker does not have to run.
   - Images that no registry has come first. The others follow, the smallest first, as long as the
-    disk stays as free as the kubelet's image garbage collection wants it
-    (C(imageGCHighThresholdPercent), 85 by default), and I(reserve_bytes) besides. Those for which
-    there is no space are named in a warning.
-  - A run that was interrupted is resumed with the layer where it was.
+    disk stays below the threshold of the kubelet's image garbage collection
+    (C(imageGCHighThresholdPercent), 85 by default) and I(reserve_bytes) stay free. A warning names
+    the images without space for their blobs.
+  - An interrupted run is resumed with the layer that was being restored.
 extends_documentation_fragment:
   - homelab.containerd.attributes
   - homelab.containerd.detached
 options:
   restore:
     description:
-      - Which images are to be completed. V(local_only) are those that docker had from no registry.
-      - By default what carry_images was told.
+      - The images whose blobs are restored. V(local_only) are those that no registry has.
+      - The default is the value that M(homelab.containerd.carry_images) used.
     type: str
     choices: [never, local_only, all]
   reserve_bytes:
-    description: Bytes that have to stay free where containerd keeps its content.
+    description: Bytes that have to stay free on the file system of containerd's content.
     type: int
     default: 1073741824
   containerd_root:
-    description: Where containerd keeps its content.
+    description: The directory of containerd's content.
     type: path
     default: /var/lib/containerd
 attributes:
   check_mode:
     support: full
-    details: Says what would be written.
+    details: Shows what would be written.
   diff_mode:
     support: full
-    details: Shows the images that lack blobs, before and after.
+    details: Shows the images that miss blobs, before and after.
 """
 
 EXAMPLES = r"""
-- name: Complete all adopted images
+- name: Restore the missing blobs of all adopted images
   homelab.containerd.restore_blobs:
     restore: all
 """
@@ -57,14 +58,14 @@ EXAMPLES = r"""
 RETURN = r"""
 waiting:
   description:
-    - The images that lacked blobs and were to have them, each with C(id), C(names), C(local)
-      (whether no registry has it), C(layers) (how many it lacked) and C(bytes).
+    - The images that missed blobs and were selected, each with C(id), C(names), C(local)
+      (whether no registry has it), C(layers) (how many it missed) and C(bytes).
   returned: always
   type: list
   elements: dict
 remaining:
   description:
-    - The same of the images that stay incomplete, because O(restore) leaves them out or because
+    - The same for the images that remain incomplete, because O(restore) leaves them out or because
       there is no space for their blobs.
   returned: always
   type: list
@@ -106,7 +107,7 @@ def run_module(module: AnsibleModule) -> blobs.Facts:
         "bytes": blobs.total_bytes(waiting),
         "diff": {
             "before": blobs.listed(waiting + left),
-            # Some of them have been made whole with the others, by layers they share.
+            # Some of them are complete now, because they share layers with the others.
             "after": blobs.listed(
                 [
                     entry
@@ -125,7 +126,7 @@ def run_module(module: AnsibleModule) -> blobs.Facts:
             "%s would need %.1f MB for the blobs of these images, and %.1f MB have to stay free: "
             "%d %% of the disk for the kubelet's image garbage collection "
             "(imageGCHighThresholdPercent), and carry_images_reserve_bytes. They run, but a build "
-            "upon one pulls it again, and an export fails: %s. Make room and run this again."
+            "on one pulls it again, and an export fails: %s. Free some space and run this again."
             % (
                 root,
                 blobs.total_bytes(no_room) / 1e6,

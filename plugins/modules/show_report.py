@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: show_report
-short_description: Show the plans of all nodes as one, and keep them as files on the controller
+short_description: Show the plans of all nodes as one, and write them to files on the controller
 version_added: "0.1.0"
 author:
   - The homelab.containerd contributors (@homelab)
 description:
   - Shows on one screen a line for each node, what needs attention, and what will happen, in order,
-    with an estimate of time and bytes; with C(-v) all of it.
+    with an estimate of time and bytes. With C(-v) it shows everything.
   - Writes the same as C(report.json), C(report.html) (one page without scripts) and
     C(report.txt) on the controller.
-  - Runs on the controller alone, once for all nodes; nodes are not asked.
-  - Characters that a terminal would act on are shown as text, wherever they come from.
+  - Runs only on the controller, once for all nodes. It does not connect to nodes.
+  - Control characters that a terminal would act on are shown as text.
 extends_documentation_fragment:
   - homelab.containerd.attributes
 options:
@@ -41,18 +41,19 @@ options:
     default: "1"
   outcomes:
     description:
-      - What is known of each node after a migration. C(node) is its name in the inventory; there
-        may be C(before) (the content of C(before.json)), C(journal) (of C(switch.json)), C(marks),
-        C(carry), C(switch), C(verify) and C(buildkit), as C(playbooks/report.yml) has them.
+      - What is known of each node after a migration. C(node) is its name in the inventory. Optional
+        are C(before) (the content of C(before.json)), C(journal) (of C(switch.json)), C(marks),
+        C(carry), C(switch), C(verify) and C(buildkit), as
+        P(homelab.containerd.report_outcomes#filter) returns them.
     type: list
     elements: dict
     default: []
   api:
-    description: What C(kubectl get nodes,pods -o json) says after a migration.
+    description: The output of C(kubectl get nodes,pods -o json) after a migration.
     type: dict
     default: {}
   directory:
-    description: Where on the controller the files go. Nothing is written in check mode.
+    description: The directory of the files on the controller. Check mode writes nothing.
     type: path
     default: ~/.cache/homelab-containerd/report
 attributes:

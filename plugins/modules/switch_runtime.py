@@ -12,15 +12,15 @@ version_added: "0.1.0"
 author:
   - The homelab.containerd contributors (@homelab)
 description:
-  - Stops the kubelet, stops only the containers that Kubernetes owns (with their grace) and
-    gives their addresses back, edits the kubelet's flag files, starts the kubelet, and waits
-    until the API reports the node as Ready on the new runtime.
+  - Stops the kubelet, stops only the containers of Kubernetes (with their grace periods), releases
+    their addresses, edits the kubelet's flag files, starts the kubelet, and waits until the API
+    reports the node as Ready on the new runtime.
   - A journal in C(/var/lib/homelab-containerd/switch.json) is written before each step. A run
     that finds an unfinished journal (after a crash, a reset, a lost connection) resumes it.
-  - If the node is not Ready on containerd in time, everything is put back to docker, and the
-    module fails with what happened.
-  - Everything the new runtime needs has to be there before (roles containerd, carry_images).
-  - Containers of your own in docker, and docker itself, are left as they are.
+  - If the node is not Ready on containerd in time, it goes back to docker, and the module fails
+    with a message that says what happened.
+  - Everything that the new runtime needs has to be prepared (roles containerd, carry_images).
+  - User-managed docker containers, and docker itself, are not changed.
 extends_documentation_fragment:
   - homelab.containerd.attributes
   - homelab.containerd.docker_socket
@@ -41,37 +41,37 @@ options:
     default: 180
   pods_timeout:
     description:
-      - Seconds from then on until every pod of the node that was ready before has to be ready.
-      - A pod that is not leaves the node on the new runtime, and the module fails and names it.
+      - Seconds after Ready until every pod of the node that was ready before has to be ready again.
+      - If a pod is not, the node stays on the new runtime, and the module fails and names the pod.
     type: int
     default: 300
   grace_seconds:
-    description: The longest grace a pod gets to stop, in seconds, whatever it asks for.
+    description: The longest grace period of a pod in seconds, even if it has a longer one.
     type: int
     default: 30
   control_plane_last:
     description:
-      - Whether etcd and the API server, where this node runs them as static pods, stay on docker
+      - Whether etcd and the API server, if this node runs them as static pods, stay on docker
         until the node's other pods run on containerd. The API is then away for seconds only.
     type: bool
     default: true
   rollback:
-    description: Whether to go back to docker when the node is not Ready on containerd in time.
+    description: Whether to go back to docker if the node is not Ready on containerd in time.
     type: bool
     default: true
   kubeconfig:
-    description: The kubeconfig with which the node asks for itself.
+    description: The kubeconfig with which the node reads its own status from the API.
     type: path
     default: /etc/kubernetes/kubelet.conf
   cni_bin_dirs:
-    description: Where the CNI plugins are that made the pods' network.
+    description: Directories of the CNI plugins of the pod network.
     type: list
     elements: path
     default: [/opt/cni/bin]
 attributes:
   check_mode:
     support: full
-    details: Says whether the node would be switched, and shows the flag files' diff.
+    details: Shows whether the node would be switched, and the diff of the flag files.
   diff_mode:
     support: full
     details: Shows the kubelet's flag files before and after.
@@ -91,8 +91,8 @@ outage_seconds:
   type: float
 api_away_seconds:
   description:
-    - How long the API was away, where etcd and the API server of this node were switched last.
-      V(null) where they were not; then the API was away for about RV(outage_seconds).
+    - How long the API was away, if etcd and the API server of this node were switched last.
+      V(null) if they were not. Then the API was away for about RV(outage_seconds).
   returned: when the node was switched
   type: float
 running_seconds:
@@ -125,12 +125,12 @@ delta:
   returned: when not in check mode
   type: float
 complaints:
-  description: What CNI plugins said when addresses were given back; it does not matter to the node.
+  description: Messages of CNI plugins when addresses were released. They do not affect the node.
   returned: when the node was switched
   type: list
   elements: str
 rolled_back:
-  description: Whether the node was put back to docker.
+  description: Whether the node went back to docker.
   returned: failure
   type: bool
 """
@@ -209,7 +209,7 @@ def run_module(module: AnsibleModule, host: Host, api: DockerAPI) -> t.Dict[str,
         if target != "containerd" or not journal.unfinished or not params["rollback"]:
             if static_pods.manifests_masked(host):
                 raise SwitchFailed(
-                    "%s\n%s is masked by a mount; running migrate or rollback takes it away."
+                    "%s\n%s is masked by a mount; run migrate or rollback to remove it."
                     % (exc, paths.MANIFESTS)
                 ) from exc
             raise

@@ -37,5 +37,5 @@ def dump(document: t.Mapping[str, t.Any]) -> str:
 def _require() -> None:
     if TOMLKIT_ERROR:
         raise AnsibleFilterError(
-            "The controller lacks tomlkit: pip install -r requirements.txt"
+            "The controller does not have tomlkit: pip install -r requirements.txt"
         ) from TOMLKIT_ERROR

@@ -353,7 +353,7 @@ def test_without_blobs_it_says_so_and_docker_stays(node: Node) -> None:
         refusal = node.refused("retire")
     finally:
         node.sh("systemctl start kubelet")
-    assert "wait for their layers' blobs" in refusal and "home/odd:1" in refusal
+    assert "miss layers' blobs" in refusal and "home/odd:1" in refusal
 
 
 def test_restoring_blobs_resumes_after_it_was_interrupted(node: Node) -> None:

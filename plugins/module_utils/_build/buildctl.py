@@ -30,7 +30,7 @@ def problems(options: t.Dict[str, t.Any]) -> t.List[str]:
     """What is wrong with the options of the module build, a sentence each with key and remedy."""
     found = []
     if not options["tags"]:
-        found.append("tags is empty: name what the image shall be called, as app:1")
+        found.append("tags is empty: set the names of the image, for example app:1")
     for tag in options["tags"]:
         if not TAG.fullmatch(tag):
             found.append(

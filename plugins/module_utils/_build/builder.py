@@ -51,7 +51,7 @@ class Builder:
     ) -> t.Tuple[int, str, build_progress.Steps]:
         """Run buildctl: its exit status, its lines for people, the steps.
 
-        tell: which sentences of the steps a person shall see.
+        tell: which sentences of the steps to show.
         """
         env = dict(os.environ, LC_ALL="C", DOCKER_CONFIG=self.options["docker_config"])
         env["PATH"] = env.get("PATH", "") + ":/usr/local/bin"

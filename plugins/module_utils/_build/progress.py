@@ -27,7 +27,7 @@ REMEDIES = (
         NO_BLOBS,
         "A base image misses blobs of its layers in containerd: it was adopted from docker, its "
         "blobs could not be restored, and no registry has it. Wait until they are restored (role "
-        "carry_images, docs/images.md), or bring it by hand: docker save IMAGE | ctr -n k8s.io "
+        "carry_images, docs/images.md), or import it yourself: docker save IMAGE | ctr -n k8s.io "
         "images import --no-unpack -",
     ),
     (
@@ -44,16 +44,16 @@ REMEDIES = (
     (
         r"failed to push .*(?:dial tcp|lookup|connection refused|EOF|timeout|no route)",
         "The image is built and cached; only the registry does not answer. Run it again when it "
-        "does: nothing is built anew.",
+        "does: nothing is built again.",
     ),
     (
         r"failed to push .*(?:denied|unauthorized|authorization|401|403)",
-        "The registry wants a login: buildctl sends the one in /root/.docker/config.json of the "
+        "The registry requires a login: buildctl sends the one in /root/.docker/config.json of the "
         "node (option docker_config).",
     ),
     (
         r"server gave HTTP response to HTTPS client",
-        "The registry speaks plain http: list it in buildkit_registries with insecure: true.",
+        "The registry uses plain http: list it in buildkit_registries with insecure: true.",
     ),
     (
         r"no space left on device",
@@ -211,7 +211,7 @@ def failure(said: str, step: t.Optional[t.Dict[str, t.Any]]) -> str:
     said: the lines for people of buildctl's stderr. They hold the lines of the Dockerfile around
     the failing one, which is marked with >>>.
     """
-    parts = ["The build failed.", said.strip() or "buildctl ended without a word."]
+    parts = ["The build failed.", said.strip() or "buildctl ended without a message."]
     if step and step["log"]:
         parts.append("The last that %s printed:\n%s" % (step["name"], "\n".join(step["log"])))
     advice = remedy(said)

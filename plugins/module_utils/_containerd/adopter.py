@@ -265,7 +265,7 @@ class Adopter:
         made = 0
 
         def sentence() -> str:
-            return "giving them to containerd: %d of %d layers" % (made, count)
+            return "adding them to containerd: %d of %d layers" % (made, count)
 
         with self.report_progress(sentence), concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             for level in sorted(depth):

@@ -90,14 +90,14 @@ def why_not(facts: CarryFacts) -> t.Optional[str]:
     return None
 
 
-def carry_method(facts: CarryFacts, wish: str = "auto") -> CarryMethod:
-    """How the images of a node go over, for a wish ("auto", "adopt" or "stream").
+def carry_method(facts: CarryFacts, method: str = "auto") -> CarryMethod:
+    """How the images of a node are carried, for a method ("auto", "adopt" or "stream").
 
-    facts: as for why_not(). A wish for "adopt" where it cannot be is the caller's to refuse: the
-    method is "stream" then, and the reason says why.
+    facts: as for why_not(). If "adopt" is not possible, the result is "stream" with the reason; the
+    caller has to refuse it.
     """
-    if wish == "stream":
-        return {"method": "stream", "why": "as asked for"}
+    if method == "stream":
+        return {"method": "stream", "why": "carry_images_method is stream"}
     reason = why_not(facts)
     if reason:
         return {"method": "stream", "why": reason}
@@ -186,7 +186,7 @@ def missing_blobs(
     registry has) or "all".
 
     Returns {"waiting": those that are to be restored, "remaining": those that are not}, each {"id",
-    "names", "local", "layers": those it lacks, "bytes": of these}. Images that are gone are in
+    "names", "local", "layers": those it misses, "bytes": of these}. Images that are gone are in
     neither.
     """
     found: t.Dict[str, t.List[Facts]] = {"waiting": [], "remaining": []}

@@ -73,7 +73,7 @@ def total_bytes(entries: t.Iterable[Facts]) -> int:
 
 
 def fitting(waiting: t.Sequence[Facts], room: int) -> t.Tuple[t.List[Facts], t.List[Facts]]:
-    """Which images to complete, in which order, and which not for lack of space.
+    """Which images to complete, in which order, and which not because there is no space.
 
     Those that no registry has come first, and always. The others follow, the smallest first, as
     long as all together take no more than ``room`` bytes.
@@ -93,7 +93,7 @@ def check_space(entries: t.Sequence[Facts], reserve: int, root: str) -> None:
     if entries and total + reserve > free:
         raise commands.NodeError(
             "Not enough space for the blobs of adopted images: %s needs %.1f MB and %.1f MB kept "
-            "in reserve (carry_images_reserve_bytes), and has %.1f MB free. Make room, or set "
+            "in reserve (carry_images_reserve_bytes), and has %.1f MB free. Free space, or set "
             "carry_images_restore to never; nothing was changed."
             % (root, total / 1e6, reserve / 1e6, free / 1e6)
         )
@@ -105,7 +105,7 @@ def shortly(entries: t.Sequence[Facts]) -> t.List[Facts]:
 
 def listed(entries: t.Sequence[Facts]) -> str:
     return "".join(
-        "%s lacks %d blobs\n" % (", ".join(entry["names"]), len(entry["layers"]))
+        "%s misses %d blobs\n" % (", ".join(entry["names"]), len(entry["layers"]))
         for entry in entries
     )
 
@@ -138,7 +138,7 @@ def write_blob(layer: Facts, record: Facts, count: t.Callable[[int], None]) -> N
             failures.append(str(exc))
     raise commands.NodeError(
         "The blob %s could not be written: %s. docker save NAME | ctr -n k8s.io images import - "
-        "brings the image whole, where docker still has it." % (layer["diff"], "; ".join(failures))
+        "imports the complete image, if docker still has it." % (layer["diff"], "; ".join(failures))
     )
 
 

@@ -121,9 +121,9 @@ class Carrier:
                 "containerd": mounts.disk_facts(self.params["containerd_root"]),
             },
         }
-        wish = self.params["method"]
-        chosen = adoption.carry_method(t.cast("CarryFacts", facts), wish)
-        if wish == "adopt" and chosen["method"] != "adopt":
+        method = self.params["method"]
+        chosen = adoption.carry_method(t.cast("CarryFacts", facts), method)
+        if method == "adopt" and chosen["method"] != "adopt":
             raise adopter.refusal(chosen["why"])
         return chosen
 
@@ -299,7 +299,7 @@ def carry(
             image for image in wanted if image not in to_adopt or image["id"] in adopting.reasons
         ]
         for identity, why in adopting.reasons.items():
-            carrier.progress.say("%s goes by stream: %s" % (identity[:19], why))
+            carrier.progress.say("%s is streamed: %s" % (identity[:19], why))
         result.update(linked_bytes=adopting.linked, vanished=sorted(adopting.vanished))
     else:
         adopting.clean()
@@ -326,7 +326,7 @@ def verify(
 ) -> None:
     """The same image ID under each name on both sides, or an error that lists the others.
 
-    An adopted image lacks blobs, so it is not "complete" to containerd, but it is unpacked.
+    An adopted image misses blobs, so containerd reports it as unpacked, but not as complete.
     """
     present = carrier.containerd_ids()
     adopted = adopter.load(adopter.RECORD).get("images", {})
@@ -354,6 +354,6 @@ def verify(
     ]
     if wrong or incomplete:
         raise commands.NodeError(
-            "Images did not arrive as they left: %s"
+            "Images differ from docker's after they were carried: %s"
             % "; ".join(wrong + ["%s is not complete" % name for name in incomplete])
         )

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What docker's images are called in containerd, and which of them it lacks. Pure functions."""
+"""What docker's images are called in containerd, and which are missing there. Pure functions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def missing(
     present: t.Dict[str, str],
     overwrite: bool = False,
 ) -> t.Dict[str, t.List[t.Any]]:
-    """What containerd lacks of docker's images.
+    """Which of docker's images are missing in containerd.
 
     docker_images: [{"id", "tags", "digests"}]. present: containerd's references to image IDs.
     Returns {"carry": images to stream, "tag": [(image, reference to add)], "kept": references

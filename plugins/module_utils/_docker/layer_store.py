@@ -180,7 +180,7 @@ def _link_directory(source: int, target: int, path: str) -> None:
 
 
 def link_layer(source: str, target: str) -> None:
-    """Make TARGET the same directory as SOURCE: directories anew, all else by hard links.
+    """Make TARGET the same directory as SOURCE: new directories, all else by hard links.
 
     Content, mode, owner, times, extended attributes and links among files are the same inodes', so
     they are the same. Raises Refused or Vanished, and leaves nothing then.

@@ -129,7 +129,7 @@ class Switch:
                 static_pods.move_out_of_kubepods(self.host, self.docker.pid(entry["Id"]))
             hidden = static_pods.mask_manifests(self.host)
         except (OSError, commands.NodeError) as exc:
-            self.say("etcd and the API server cannot be kept till last here: %s" % exc)
+            self.say("etcd and the API server cannot be switched last here: %s" % exc)
             return {}
         self.others = self.docker.running() - 2 * len(static_pods.KEPT)
         self.say("etcd and the API server stay on docker until the other pods run")

@@ -34,7 +34,7 @@ KNOWN = {
 
 
 @pytest.fixture
-def wish():
+def options():
     return {
         "engine": "kaniko",
         "image": "",
@@ -66,10 +66,10 @@ def commands(job):
 
 @pytest.mark.parametrize("engine", ["buildkit", "buildah", "kaniko", "img"])
 @pytest.mark.parametrize("git", [False, True])
-def test_only_options_that_the_programs_know(wish, engine, git):
-    wish.update(engine=engine, git=git)
+def test_only_options_that_the_programs_know(options, engine, git):
+    options.update(engine=engine, git=git)
     seen = set()
-    for words in commands(build_job.build_job(wish)):
+    for words in commands(build_job.build_job(options)):
         program = words[0] if words[0].startswith("/") else " ".join(words[:2])
         if program == "buildctl debug":
             continue
@@ -81,10 +81,10 @@ def test_only_options_that_the_programs_know(wish, engine, git):
 
 
 @pytest.mark.parametrize("engine", ["buildkit", "buildah", "kaniko", "img"])
-def test_each_engine_gets_the_whole_wish(wish, engine):
-    wish["engine"] = engine
-    text = "\n".join(" ".join(words) for words in commands(build_job.build_job(wish)))
-    for part in ("deploy/Dockerfile", "A=1 2", "release", "linux/amd64", *wish["tags"]):
+def test_each_engine_gets_all_options(options, engine):
+    options["engine"] = engine
+    text = "\n".join(" ".join(words) for words in commands(build_job.build_job(options)))
+    for part in ("deploy/Dockerfile", "A=1 2", "release", "linux/amd64", *options["tags"]):
         assert part in text, part
 
 
@@ -97,49 +97,49 @@ def test_each_engine_gets_the_whole_wish(wish, engine):
         ("img", "r.j3ss.co/img:latest", True),
     ],
 )
-def test_image_and_rights(wish, engine, image, privileged):
-    wish["engine"] = engine
-    job = build_job.build_job(wish)
+def test_image_and_rights(options, engine, image, privileged):
+    options["engine"] = engine
+    job = build_job.build_job(options)
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["image"] == image
     assert container["securityContext"] == {"privileged": privileged}
-    wish["image"] = "registry.lab:5000/own:1"
-    job = build_job.build_job(wish)
+    options["image"] = "registry.lab:5000/own:1"
+    job = build_job.build_job(options)
     assert job["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.lab:5000/own:1"
 
 
-def test_the_context_is_the_nodes_directory_and_read_only(wish):
-    spec = build_job.build_job(wish)["spec"]["template"]["spec"]
+def test_the_context_is_the_nodes_directory_and_read_only(options):
+    spec = build_job.build_job(options)["spec"]["template"]["spec"]
     assert {"name": "context", "hostPath": {"path": "/srv/app", "type": "Directory"}} in spec[
         "volumes"
     ]
     (mount,) = (m for m in spec["containers"][0]["volumeMounts"] if m["name"] == "context")
     assert mount["readOnly"] is True
     assert spec["nodeSelector"] == {"kubernetes.io/hostname": "node1"}
-    wish["git"] = True
-    spec = build_job.build_job(wish)["spec"]["template"]["spec"]
+    options["git"] = True
+    spec = build_job.build_job(options)["spec"]["template"]["spec"]
     assert not any(volume["name"] == "context" for volume in spec["volumes"])
 
 
-def test_a_login_comes_from_its_secret(wish):
-    wish["registry_login"] = "registry-login"
-    spec = build_job.build_job(wish)["spec"]["template"]["spec"]
+def test_a_login_comes_from_its_secret(options):
+    options["registry_login"] = "registry-login"
+    spec = build_job.build_job(options)["spec"]["template"]["spec"]
     (volume,) = (v for v in spec["volumes"] if v["name"] == "login")
     assert volume["secret"]["secretName"] == "registry-login"
     env = {entry["name"]: entry["value"] for entry in spec["containers"][0]["env"]}
     assert env["DOCKER_CONFIG"] == "/kaniko/.docker"
 
 
-def test_job_and_pods_are_found_by_one_selector(wish):
-    job = build_job.build_job(wish)
+def test_job_and_pods_are_found_by_one_selector(options):
+    job = build_job.build_job(options)
     assert job["metadata"]["labels"]["job-name"] == job["metadata"]["name"]
     assert job["spec"]["backoffLimit"] == 0
 
 
-def test_an_unknown_engine_is_refused(wish):
-    wish["engine"] = "docker"
+def test_an_unknown_engine_is_refused(options):
+    options["engine"] = "docker"
     with pytest.raises(AnsibleFilterError, match="node, or a Job of buildkit, buildah"):
-        build_job.build_job(wish)
+        build_job.build_job(options)
 
 
 def listed(*items):
