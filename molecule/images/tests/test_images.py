@@ -130,6 +130,8 @@ def test_a_collected_image_comes_back_from_docker(node: Node) -> None:
     node.sh("systemctl start homelab-keep-images.service")
     assert node.ctr(f"images list | {row}").split()[2] == digest
     assert node.sh(f"cat {LIST}") == listed
+    # docker's archive has no pins: the role adds them again.
+    assert node.do("carry")["pinned"]
 
 
 def test_the_manifests_are_those_of_save_and_import(node: Node) -> None:
@@ -176,7 +178,7 @@ def test_it_runs(node: Node) -> None:
 
 def test_a_second_run_changes_nothing(node: Node) -> None:
     carried = node.do("carry")
-    assert not carried["changed"] and carried["carried"] == [] and carried["delta"] < 60
+    assert not carried["changed"] and carried["carried"] == []
 
 
 def test_who_insists_is_told_of_the_one_image_that_cannot_be(node: Node) -> None:
