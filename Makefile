@@ -124,11 +124,14 @@ check-only:
 test-status: ## which parts of test-all passed for what is checked out
 	@$(MAKE) --no-print-directory --dry-run test-all ONLY= | $(PYTHON) tests/parts.py status
 
-.PHONY: bench bench-look bench-switch bench-images
+.PHONY: bench bench-look bench-rerun bench-switch bench-images
 bench: bench-look bench-switch bench-images ## comparisons, each a ratio measured in one run (about 25 minutes)
 
 bench-look: setup lab ## how long a look at a full node takes
 	$(PYTHON) bench/look.py
+
+bench-rerun: setup lab ## what a second migrate costs that finds nothing to do (about 10 minutes)
+	$(PYTHON) bench/rerun.py
 
 bench-switch: setup lab ## how long a node is away, against the documented way
 	$(PYTHON) bench/switch.py
