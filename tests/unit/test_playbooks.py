@@ -26,7 +26,7 @@ PHASES = {
     "prepare": ["Prepare the nodes"],
     # Never without what prepares the nodes for it.
     "switch": ["Prepare the nodes", "Switch the control plane", "Switch the other nodes"],
-    "buildkit": ["Put BuildKit"],
+    "buildkit": ["Install BuildKit"],
     "verify": ["Verify the nodes"],
     "retire": ["Retire docker"],
     "report": ["Show what happened"],
