@@ -20,9 +20,10 @@ import typing as t
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.homelab.containerd.plugins.module_utils._host import paths
 
 display = Display()
-PROGRESS_DIR = "/run/homelab-containerd"
+PROGRESS_DIR = paths.RUN_DIR
 POLL_SECONDS = 1.0
 #: The job's own record is asked this often, in case it died without a last line.
 STATUS_SECONDS = 15.0
