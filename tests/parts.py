@@ -29,7 +29,7 @@ from cache import CACHE  # noqa: E402
 
 PASSED = CACHE / "passed-parts.jsonl"
 #: What no scenario reads. The other parts check these files as well.
-PROSE = ("*.md", "*.svg", "bench/*", "changelogs/*")
+PROSE = ("*.md", "*.svg", "bench/*", "changelogs/*", "tests/unit/*", "tests/browser/*")
 
 
 def content(command: list[str]) -> str:
