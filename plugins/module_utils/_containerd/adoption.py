@@ -111,6 +111,23 @@ def digest(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
+def content_path(containerd_root: str, digest_: str) -> str:
+    """Where containerd keeps a blob (plugins/content/local/store.go)."""
+    return "%s/io.containerd.content.v1.content/blobs/%s" % (
+        containerd_root,
+        digest_.replace(":", "/"),
+    )
+
+
+def is_content(containerd_root: str, digest_: str) -> bool:
+    """Whether a blob is there and whole; containerd says so of what a power cut took away."""
+    try:
+        with open(content_path(containerd_root, digest_), "rb") as stream:
+            return digest(stream.read()) == digest_
+    except OSError:
+        return False
+
+
 def _json(value: t.Any) -> bytes:
     """As Go's encoding/json writes it."""
     return json.dumps(value, separators=(",", ":")).encode()

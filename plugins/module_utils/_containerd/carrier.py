@@ -57,6 +57,14 @@ class Carrier:
         self.streamed = 0
         self._ids: t.Dict[str, str] = {}
 
+    def adopter(self) -> adopter.Adopter:
+        return adopter.Adopter(
+            self.api,
+            self.info["DockerRootDir"],
+            self.params["containerd_root"],
+            self.report_progress,
+        )
+
     def docker_images(self) -> t.List[Image]:
         return [
             {
@@ -264,12 +272,7 @@ def carry(
 ) -> None:
     """Bring what is missing, and note in the result what came which way."""
     wanted = plan["carry"]
-    adopting = adopter.Adopter(
-        carrier.api,
-        carrier.info["DockerRootDir"],
-        carrier.params["containerd_root"],
-        carrier.report_progress,
-    )
+    adopting = carrier.adopter()
     if wanted:
         carrier.progress.say(
             "%d images, %.0f MB of layers: %s, as %s"

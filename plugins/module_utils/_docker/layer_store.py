@@ -14,6 +14,7 @@ import os
 import shutil
 import stat
 import typing as t
+import zlib
 
 from ansible_collections.homelab.containerd.plugins.module_utils._docker import tar_split
 from ansible_collections.homelab.containerd.plugins.module_utils._host import (
@@ -38,6 +39,10 @@ CRONTABS = ("etc/cron", "var/spool/cron/")
 NO_LINK = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EMFILE)
 VIEW = "/run/homelab-containerd/view"
 CLONE_NEWNS = 0x00020000
+
+
+#: What reading a record of a tar stream raises that is cut short, or is no such record.
+DAMAGE = (EOFError, zlib.error, OSError, ValueError, KeyError)
 
 
 class Refused(Exception):
@@ -72,12 +77,31 @@ class Layer:
     def stream_size(self) -> int:
         """Bytes of the layer's tar stream."""
         try:
-            with gzip.open(self.tar_split) as lines:
-                return tar_split.stream_size(t.cast("t.Iterable[bytes]", lines))
+            return recorded_size(self.tar_split)
         except FileNotFoundError:
             if not os.path.isdir(self.record):
                 raise Vanished(self.chain)
             raise Refused("docker has no record of the tar stream of layer %s" % self.chain)
+        except DAMAGE as exc:
+            raise Refused(
+                "docker's record of the tar stream of layer %s is damaged (%s: %s)"
+                % (self.chain, self.tar_split, exc)
+            )
+
+
+def recorded_size(record: str) -> int:
+    """Bytes of the tar stream that a record (tar-split) describes; it is read to its end."""
+    with gzip.open(record) as lines:
+        return tar_split.stream_size(t.cast("t.Iterable[bytes]", lines))
+
+
+def sync_file_system(path: str) -> None:
+    """Everything that was written to the file system of PATH is on the disk when this returns.
+
+    A database's own fdatasync does not do that: directories, links and renames are in the file
+    system's journal, which may be written seconds later.
+    """
+    commands.run(["sync", "--file-system", path], timeout=600)
 
 
 def take_own_mounts() -> None:
