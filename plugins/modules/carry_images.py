@@ -190,7 +190,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
         client.ctr("version")  # says why
     interrupted = os.path.exists(adopter.JOURNAL)
     if interrupted and not module.check_mode:
-        carrier.adopter().remove_damaged()
+        carrier.make_adopter().remove_damaged()
     before = carrier.containerd_ids() if answers else {}
     plan = image_names.missing(docker_images, before, module.params["overwrite"])
     chosen = carrier.choose()

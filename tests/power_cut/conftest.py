@@ -13,7 +13,6 @@ import shutil
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FILE_SYSTEMS = ("ext4", "xfs", "btrfs")
 PROGRAMS = ("qemu-storage-daemon", "containerd", "ctr", "dockerd", "docker", "losetup", "unshare")
 if not (ROOT / ".collections/ansible_collections/homelab/containerd").exists():
     pytest.exit("There is no .collections in this checkout: run `make setup` first.", returncode=2)

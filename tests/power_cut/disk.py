@@ -27,7 +27,7 @@ FATES = ("kept", "lost", "some lost")
 
 
 class Write(t.NamedTuple):
-    """An entry of the record: where on the disk, how long, and where in the record its bytes are."""
+    """An entry of the record; content: where in the record its bytes are."""
 
     place: int
     length: int
@@ -36,7 +36,9 @@ class Write(t.NamedTuple):
 
 
 def run(*words: object) -> str:
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(word) for word in words], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
     return done.stdout.strip()
 
@@ -90,7 +92,7 @@ def recorded(path: pathlib.Path, record: pathlib.Path) -> t.Iterator[pathlib.Pat
 
 
 def read(record: pathlib.Path) -> list[Write]:
-    found = []
+    found: list[Write] = []
     with record.open("rb") as stream:
         magic, _version, _count, sector = struct.unpack("<QQQI", stream.read(28))
         assert (magic, sector) == (MAGIC, SECTOR)
@@ -108,7 +110,12 @@ def read(record: pathlib.Path) -> list[Write]:
 
 
 def cut(
-    writes: t.Sequence[Write], end: int, fate: str, record: pathlib.Path, disk: pathlib.Path, seed: int
+    writes: t.Sequence[Write],
+    end: int,
+    fate: str,
+    record: pathlib.Path,
+    disk: pathlib.Path,
+    seed: int,
 ) -> None:
     """Bring a copy of the disk as it was before to what a power cut before write END leaves."""
     chance = random.Random(seed)
@@ -118,9 +125,9 @@ def cut(
         for number, write in enumerate(writes[:end]):
             if write.flags & DISCARD or not write.length:
                 continue
-            if number > safe and not write.flags & FUA:
-                if fate == "lost" or (fate == "some lost" and chance.random() < 0.5):
-                    continue
+            lost = fate == "lost" or (fate == "some lost" and chance.random() < 0.5)
+            if lost and number > safe and not write.flags & FUA:
+                continue
             source.seek(write.content)
             target.seek(write.place)
             target.write(source.read(write.length))

@@ -58,7 +58,7 @@ def own_directories(disk: pathlib.Path) -> None:
 def start(log: pathlib.Path) -> list[subprocess.Popen[bytes]]:
     """containerd, and docker on it; the last to stop first."""
     docker = ["dockerd", "--containerd", SOCKET, "--bridge=none", "--iptables=false"]
-    started = []
+    started: list[subprocess.Popen[bytes]] = []
     for words, answers in (
         (["containerd"], ["ctr", "version"]),
         ([*docker, "--storage-driver=overlay2"], ["docker", "version"]),

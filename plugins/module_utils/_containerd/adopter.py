@@ -21,6 +21,7 @@ import filecmp
 import json
 import os
 import shutil
+import time
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
@@ -47,7 +48,9 @@ TAR_SPLITS = paths.STATE_DIR + "/tar-split"
 #: {"chains": [...]}: those that may have ctr's mark, or may not be whole.
 JOURNAL = paths.STATE_DIR + "/adopting.json"
 LOCK = paths.STATE_DIR + "/carry.lock"
-#: Of a snapshot that is being made; its chain's digest follows.
+#: Of a snapshot that is being made; its chain's digest and the run's time follow. A name of an
+#: earlier run may be taken for ever: containerd has two databases, and a power cut between them
+#: leaves a snapshot in the one that the other does not know.
 KEY = "homelab-adopt-"
 #: Layers linked, and programs running, at once.
 WORKERS = 4
@@ -96,12 +99,6 @@ def keep_tar_splits(originals: t.Dict[str, str]) -> None:
         layer_store.sync_file_system(TAR_SPLITS)
 
 
-def snapshots(kind: str) -> t.List[t.List[str]]:
-    """Rows of containerd's snapshots: name, parent if it has one, and kind."""
-    rows = [line.split() for line in client.ctr("snapshots", "list").splitlines()[1:]]
-    return [words for words in rows if words and words[-1] == kind]
-
-
 @contextlib.contextmanager
 def exclusive_lock(read_only: bool = False) -> t.Iterator[None]:
     """One of us at a time: after a lost connection, an earlier one may still be at work."""
@@ -139,6 +136,7 @@ class Adopter:
         self.present: t.Set[str] = set()
         self.linked = self.done = 0
         self.view: t.Optional[layer_store.View] = None
+        self.run = "-%x" % time.time_ns()
         #: Image ID to why it has to be streamed; and images that docker removed meanwhile.
         self.reasons: t.Dict[str, str] = {}
         self.vanished: t.Set[str] = set()
@@ -201,29 +199,30 @@ class Adopter:
 
     @staticmethod
     def _remove_image(manifest: str) -> None:
-        names = [n for n, entry in client.containerd_images().items() if entry["digest"] == manifest]
+        names = [
+            n for n, entry in client.containerd_images().items() if entry["digest"] == manifest
+        ]
         if names:
             client.ctr("images", "remove", *names)
 
     def _remove_damaged_layers(self) -> None:
         parents = {}
-        for words in snapshots("Committed"):
+        for words in client.snapshots("Committed"):
             parents[words[0]] = words[1] if len(words) == 3 else ""
         ours = set(load(JOURNAL)["chains"]) & set(parents)
         removed: t.List[str] = []
         for top in sorted(ours - {parents[chain] for chain in ours}):
-            chain, whole = top, []
-            lineage = []
+            chain = top
+            lineage: t.List[t.Tuple[str, str]] = []
             for directory in reversed(comparison.containerd_layers(top)):
-                lineage.append((chain, directory))
+                lineage.insert(0, (chain, directory))
                 chain = parents[chain]
-            damaged = False
-            for chain, directory in reversed(lineage):
-                # A layer on one that goes has to go before it.
-                damaged = damaged or (chain in ours and self._differs(chain, directory))
-                if damaged:
-                    whole.insert(0, chain)
-            removed += [chain for chain in whole if chain not in removed]
+            damaged = [c for c, directory in lineage if c in ours and self._differs(c, directory)]
+            if damaged:
+                # With all that is on it.
+                chains = [c for c, _directory in lineage]
+                removed += chains[chains.index(damaged[0]) :]
+        removed = list(dict.fromkeys(removed))
         if not removed:
             return
         for image in load(RECORD).get("images", {}).values():
@@ -251,8 +250,8 @@ class Adopter:
 
     def clean(self) -> None:
         """Look at containerd's snapshots, and remove what a killed run was making."""
-        self.present = {words[0] for words in snapshots("Committed")}
-        left = [words[0] for words in snapshots("Active") if words[0].startswith(KEY)]
+        self.present = {words[0] for words in client.snapshots("Committed")}
+        left = [words[0] for words in client.snapshots("Active") if words[0].startswith(KEY)]
         if left:
             client.ctr("snapshots", "delete", *left)
         shutil.rmtree(self.staging, ignore_errors=True)
@@ -372,7 +371,7 @@ class Adopter:
                     made += 1
 
     def _fill_one(self, chain: str) -> None:
-        layer, key = self.layers[chain], KEY + hexadecimal(chain)
+        layer, key = self.layers[chain], KEY + hexadecimal(chain) + self.run
         parents = [layer.parent] if layer.parent else []
         printed = client.ctr("snapshots", "prepare", "--mounts", key, *parents)
         upper = adoption.upper_directory(json.loads(printed))
@@ -388,7 +387,7 @@ class Adopter:
         self.places[chain] = upper
 
     def _commit_one(self, chain: str) -> None:
-        key = KEY + hexadecimal(chain)
+        key = KEY + hexadecimal(chain) + self.run
         try:
             client.ctr("snapshots", "commit", chain, key)
         except commands.NodeError as exc:
@@ -438,7 +437,7 @@ class Adopter:
         marked = load(JOURNAL).get("chains")
         if marked is None:
             return
-        there = {words[0] for words in snapshots("Committed")}
+        there = {words[0] for words in client.snapshots("Committed")}
         with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             list(
                 pool.map(

@@ -57,7 +57,7 @@ class Carrier:
         self.streamed = 0
         self._ids: t.Dict[str, str] = {}
 
-    def adopter(self) -> adopter.Adopter:
+    def make_adopter(self) -> adopter.Adopter:
         return adopter.Adopter(
             self.api,
             self.info["DockerRootDir"],
@@ -272,7 +272,7 @@ def carry(
 ) -> None:
     """Bring what is missing, and note in the result what came which way."""
     wanted = plan["carry"]
-    adopting = carrier.adopter()
+    adopting = carrier.make_adopter()
     if wanted:
         carrier.progress.say(
             "%d images, %.0f MB of layers: %s, as %s"
