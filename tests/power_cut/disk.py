@@ -115,10 +115,9 @@ def cut(
     fate: str,
     record: pathlib.Path,
     disk: pathlib.Path,
-    seed: int,
+    chance: random.Random,
 ) -> None:
     """Bring a copy of the disk as it was before to what a power cut before write END leaves."""
-    chance = random.Random(seed)
     flushes = [number for number in range(end) if writes[number].flags & FLUSH]
     safe = flushes[-1] if flushes else -1
     with record.open("rb") as source, disk.open("r+b") as target:

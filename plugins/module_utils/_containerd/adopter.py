@@ -31,10 +31,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._containerd imp
     image_names,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._docker import layer_store
-from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
-    DockerAPI,
-    DockerError,
-)
+from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import DockerAPI
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
 
 Image = t.Dict[str, t.Any]
@@ -265,16 +262,20 @@ class Adopter:
             return
         for image in wanted:
             try:
-                details = self.api.get("/images/%s/json" % image["id"])
-                diffs = details["RootFS"].get("Layers") or []
+                diffs = self.api.layers(image)
+                if diffs is None:
+                    self.vanished.add(image["id"])
+                    continue
                 chains = image_names.chain_ids(diffs)
                 for chain, diff, parent in zip(chains, diffs, [""] + chains[:-1]):
                     if chain not in self.layers:
                         layer = layer_store.Layer(self.docker_root, chain, diff, parent)
                         self.layers[chain] = layer
                 self.chains[image["id"]] = chains
-            except (DockerError, layer_store.Vanished):
+            except layer_store.Vanished:
                 self.vanished.add(image["id"])
+            except layer_store.Refused as exc:
+                self.reasons[image["id"]] = str(exc)
 
     def _leave_out(self, chain: str, why: t.Optional[str]) -> None:
         """Leave out the images on a layer: for the stream, or altogether where it is gone."""
@@ -288,8 +289,21 @@ class Adopter:
         return "%s/%s" % (self.staging, hexadecimal(chain))
 
     def link(self) -> None:
-        if not self.layers:
-            return
+        if self.layers:
+            self._link_layers()
+        # A directory that was being removed may have been read half. An image that docker still
+        # has kept its layers all the time, unless they were removed and made again.
+        listed = {image["Id"] for image in self.api.get("/images/json")}
+        self.vanished |= set(self.chains) - listed
+        for layer in self.layers.values():
+            if not layer.still_there():
+                self._leave_out(layer.chain, None)
+        # Nobody removed these, so they are not to be left behind in silence.
+        for identity in self.vanished & listed:
+            self.reasons.setdefault(identity, "docker lists it, and has not all of its layers")
+        self.vanished -= listed
+
+    def _link_layers(self) -> None:
         os.makedirs(self.staging, mode=0o700)
         try:
             self.view = view = layer_store.View(
@@ -327,12 +341,6 @@ class Adopter:
                     self._leave_out(layer.chain, str(exc))
                 except layer_store.Vanished:
                     self._leave_out(layer.chain, None)
-        # A directory that was being removed may have been read half. An image that docker still
-        # has kept its layers all the time, unless they were removed and made again.
-        self.vanished |= set(self.chains) - {image["Id"] for image in self.api.get("/images/json")}
-        for layer in self.layers.values():
-            if not layer.still_there():
-                self._leave_out(layer.chain, None)
 
     # --- containerd's side ---
 

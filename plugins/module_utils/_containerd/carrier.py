@@ -95,9 +95,8 @@ class Carrier:
         return self._ids[manifest]
 
     def layers(self, image: Image) -> t.List[str]:
-        """The diff IDs of an image's layers."""
-        details = self.api.get("/images/%s/json" % image["id"])
-        return details["RootFS"].get("Layers") or []
+        """The diff IDs of an image's layers; none where docker removed it meanwhile."""
+        return self.api.layers(image) or []
 
     def layer_sizes(self, wanted: t.Sequence[Image]) -> t.Dict[str, int]:
         """Chain ID to bytes for the layers of these images, as docker's layer store has them."""

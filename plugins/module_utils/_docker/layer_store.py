@@ -64,9 +64,14 @@ class Layer:
         self.chain, self.diff, self.parent = chain, diff, parent
         self.record = "%s/image/overlay2/layerdb/sha256/%s" % (docker_root, chain.split(":")[1])
         self.tar_split = self.record + "/tar-split.json.gz"
-        self.cache_id = files.read_text(self.record + "/cache-id")
-        if not self.cache_id:
+        self.cache_id, why = files.read(self.record + "/cache-id")
+        if self.cache_id is None and not why:
             raise Vanished(chain)
+        if not self.cache_id:
+            raise Refused(
+                "docker's record of layer %s is damaged (%s/cache-id: %s)"
+                % (chain, self.record, why or "it is empty")
+            )
         self.directory = "%s/overlay2/%s/diff" % (docker_root, self.cache_id)
         #: Bytes of the files, as docker counts them, for progress.
         self.bytes = int(files.read_text(self.record + "/size") or 0)
