@@ -36,8 +36,9 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import co
 
 Image = t.Dict[str, t.Any]
 ReportProgress = t.Callable[[t.Callable[[], str]], t.ContextManager[None]]
-#: What was adopted, for restore_blobs: adoption.missing_blobs() has its form, and {"restore": the
-#: option, "snapshots" and "docker": {chain ID: the layer's directory}} besides.
+#: What was adopted, for restore_blobs: adoption.missing_blobs() has its form, and {"restore" and
+#: "containerd_root": the options, "snapshots" and "docker": {chain ID: the layer's directory}}
+#: besides.
 RECORD = paths.STATE_DIR + "/adopted.json"
 #: docker's records of the layers' tar streams, by chain ID: with them, the blobs can be made from
 #: containerd's own directories, when docker's are gone.
@@ -408,7 +409,7 @@ class Adopter:
     ) -> None:
         """Note the images for restore_blobs, and import them all at once."""
         record = load(RECORD)
-        record["restore"] = restore
+        record.update(restore=restore, containerd_root=self.containerd_root)
         known = record.setdefault("images", {})
         record.setdefault("snapshots", {}).update(self.places)
         parcels = []

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 import typing as t
 
@@ -117,6 +118,13 @@ def content_path(containerd_root: str, digest_: str) -> str:
         containerd_root,
         digest_.replace(":", "/"),
     )
+
+
+def content_size(containerd_root: str, digest_: str) -> t.Optional[int]:
+    try:
+        return os.stat(content_path(containerd_root, digest_)).st_size
+    except OSError:
+        return None
 
 
 def is_content(containerd_root: str, digest_: str) -> bool:

@@ -60,7 +60,27 @@ def missing(record: Facts, restore: str) -> t.Dict[str, t.List[Facts]]:
     """adoption.missing_blobs(), of what containerd has now."""
     if not record:
         return {"waiting": [], "remaining": []}
-    return adoption.missing_blobs(record, *adopter.manifests_and_blobs(), restore=restore)
+    manifests, blobs = adopter.manifests_and_blobs()
+    return adoption.missing_blobs(record, manifests, blobs - set(lost(record, blobs)), restore)
+
+
+def lost(record: Facts, blobs: t.Container[str]) -> t.List[str]:
+    """Layers' blobs that containerd lists, and whose files a power cut took away.
+
+    It writes the content to the disk and then renames the file; the name may be lost.
+    """
+    root = record.get("containerd_root", CONTAINERD_ROOT)
+    sizes = {
+        layer["diff"]: layer["size"]
+        for image in record.get("images", {}).values()
+        for layer in image["layers"]
+        if layer["diff"] in blobs
+    }
+    return [
+        digest
+        for digest, size in sorted(sizes.items())
+        if adoption.content_size(root, digest) != size
+    ]
 
 
 def layers_of(entries: t.Iterable[Facts]) -> t.Dict[str, Facts]:
@@ -110,9 +130,33 @@ def listed(entries: t.Sequence[Facts]) -> str:
     )
 
 
+def whole_tar_split(layer: Facts, record: Facts) -> str:
+    """Our copy of docker's record of a layer's tar stream, taken from docker again if it has to be.
+
+    A power cut may have left it short or empty, as an earlier version did not wait for the disk.
+    """
+    place = adopter.tar_split(layer["chain"])
+    directory = record.get("docker", {}).get(layer["chain"], "")
+    original = layer_store.tar_split_of(directory, layer["chain"])
+    failures = []
+    for path in (place, original):
+        try:
+            size = layer_store.recorded_size(path)
+            if size == layer["size"]:
+                if path == original:
+                    adopter.keep_tar_splits({layer["chain"]: original})
+                return place
+            failures.append("%s describes %d bytes" % (path, size))
+        except layer_store.DAMAGE as exc:
+            failures.append("%s: %s" % (path, exc))
+    raise commands.NodeError(
+        "docker's record of the layer's tar stream is damaged, and docker has no other (%s)"
+        % "; ".join(failures)
+    )
+
+
 def write_blob(layer: Facts, record: Facts, count: t.Callable[[int], None]) -> None:
     """One layer's blob, from the first of its directories that has it whole."""
-    tar_split = "%s/%s.json.gz" % (adopter.TAR_SPLITS, adopter.hexadecimal(layer["chain"]))
     failures = []
     for places in ("snapshots", "docker"):
         directory = record.get(places, {}).get(layer["chain"])
@@ -121,7 +165,7 @@ def write_blob(layer: Facts, record: Facts, count: t.Callable[[int], None]) -> N
             continue
 
         def chunks(directory: str = directory) -> t.Iterator[bytes]:
-            for chunk in layer_store.tar_stream(tar_split, directory):
+            for chunk in layer_store.tar_stream(whole_tar_split(layer, record), directory):
                 count(len(chunk))
                 yield chunk
 
@@ -146,6 +190,11 @@ def restore(entries: t.Sequence[Facts], record: Facts, report: progress.Progress
     """Write the blobs that these images miss, and check that they are complete afterwards."""
     layers = list(layers_of(entries).values())
     total = total_bytes(entries)
+    # containerd does not take again what it believes to have.
+    listed = set(client.ctr("content", "list", "--quiet").split())
+    gone = set(lost(record, listed)) & {layer["diff"] for layer in layers}
+    if gone:
+        client.ctr("content", "delete", *sorted(gone))
     state = {"bytes": 0, "said": 0.0}
     for number, layer in enumerate(layers):
 
@@ -159,6 +208,8 @@ def restore(entries: t.Sequence[Facts], record: Facts, report: progress.Progress
                 )
 
         write_blob(layer, record, count)
+    # The notes are dropped when this returns.
+    layer_store.sync_file_system(record.get("containerd_root", CONTAINERD_ROOT))
     report.say("%d layers written, %.0f MB" % (len(layers), total / 1e6))
     wanted = {entry["id"] for entry in entries}
     still = [entry for entry in missing(record, "all")["waiting"] if entry["id"] in wanted]

@@ -94,10 +94,22 @@ class Layer:
             )
 
 
+def tar_split_of(directory: str, chain: str) -> str:
+    """docker's record of the tar stream of a layer, for the layer's directory."""
+    docker_root = os.path.dirname(os.path.dirname(os.path.dirname(directory)))
+    return "%s/image/overlay2/layerdb/sha256/%s/tar-split.json.gz" % (
+        docker_root,
+        chain.split(":")[1],
+    )
+
+
 def recorded_size(record: str) -> int:
     """Bytes of the tar stream that a record (tar-split) describes; it is read to its end."""
     with gzip.open(record) as lines:
-        return tar_split.stream_size(t.cast("t.Iterable[bytes]", lines))
+        size = tar_split.stream_size(t.cast("t.Iterable[bytes]", lines))
+    if not size:
+        raise EOFError("it is empty")  # even an empty layer's stream has an end
+    return size
 
 
 def sync_file_system(path: str) -> None:
@@ -236,7 +248,7 @@ def link_layer(source: str, target: str) -> None:
 def tar_stream(record: str, directory: str) -> t.Iterator[bytes]:
     """The tar stream of a layer, out of docker's record and the layer's files."""
     with gzip.open(record) as lines:
-        for kind, what, size in tar_split.tar_parts(t.cast("t.Iterable[bytes]", lines)):
+        for kind, what, size in _parts(record, t.cast("t.Iterable[bytes]", lines)):
             if kind == "bytes":
                 yield what
                 continue
@@ -251,3 +263,10 @@ def tar_stream(record: str, directory: str) -> t.Iterator[bytes]:
                         )
                     left -= len(chunk)
                     yield chunk
+
+
+def _parts(record: str, lines: t.Iterable[bytes]) -> t.Iterator[tar_split.Part]:
+    try:
+        yield from tar_split.tar_parts(lines)
+    except DAMAGE as exc:
+        raise commands.NodeError("the record of its tar stream, %s, is damaged: %s" % (record, exc))
