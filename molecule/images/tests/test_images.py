@@ -124,7 +124,7 @@ def test_a_collected_image_comes_back_from_docker(node: Node) -> None:
 
     # While containerd does not answer, no image is taken for lost or for another one.
     script = "/usr/local/sbin/homelab-keep-images"
-    assert not node.ok(f"sed s/containerd.sock/gone.sock/ {script} | sh")
+    assert not node.ok(f"sed s/containerd.sock/gone.sock/ {script} | bash")
     assert node.sh(f"cat {LIST}") == listed
 
     node.sh("systemctl start homelab-keep-images.service")
