@@ -34,6 +34,11 @@ Facts = t.Dict[str, t.Any]
 
 #: imageGCHighThresholdPercent of a kubelet whose configuration does not set it.
 IMAGE_GC_PERCENT = 85
+#: imagefs.available of a kubelet whose configuration does not set evictionHard.
+EVICTION_PERCENT = 15
+#: Of the kubelet's quantities; 0 is for what depends on the disk.
+UNITS = {"": 1, "%": 0, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+UNITS.update(Ki=1 << 10, Mi=1 << 20, Gi=1 << 30, Ti=1 << 40)
 #: What modules keep free, and where, unless they are told otherwise.
 RESERVE_BYTES = 1 << 30
 CONTAINERD_ROOT = "/var/lib/containerd"
@@ -46,14 +51,47 @@ def lower_priority() -> None:
     commands.run(["ionice", "-c", "3", "-p", str(os.getpid())], check=False)
 
 
-def image_gc_percent() -> int:
-    """How full the disk may be before the kubelet's image garbage collection starts."""
+def _kubelet_settings() -> t.Tuple[t.Dict[str, str], str]:
+    """The kubelet's flags, and the text of its configuration file."""
     _pid, words = commands.command_line("kubelet")
     given = flags.flag_values(words[1:])
-    text = files.read_text(given.get("config", KUBELET_CONFIG)) or ""
+    return given, files.read_text(given.get("config", KUBELET_CONFIG)) or ""
+
+
+def image_gc_percent() -> int:
+    """How full the disk may be before the kubelet's image garbage collection starts."""
+    given, text = _kubelet_settings()
     found = re.search(r"(?m)^imageGCHighThresholdPercent:\s*(\d+)", text)
     value = given.get("image-gc-high-threshold") or (found.group(1) if found else "")
     return int(value) if value.isdigit() else IMAGE_GC_PERCENT
+
+
+def eviction_bytes(total: int) -> int:
+    """How much of a disk has to be free, or the kubelet evicts pods (imagefs.available)."""
+    given, text = _kubelet_settings()
+    block = re.search(r"(?m)^evictionHard:[ \t]*\n((?:[ \t]+.*\n?)+)", text)
+    if "eviction-hard" in given:
+        threshold = re.search(r"imagefs\.available<([^,\s]+)", given["eviction-hard"])
+    elif block:
+        threshold = re.search(r"imagefs\.available\W+([0-9.]+[A-Za-z%]*)", block.group(1))
+    else:
+        return total * EVICTION_PERCENT // 100
+    amount = re.match(r"([0-9.]+)([A-Za-z%]*)$", threshold.group(1) if threshold else "0")
+    if not amount or amount.group(2) not in UNITS:
+        return 0
+    return int(float(amount.group(1)) * (UNITS[amount.group(2)] or total / 100))
+
+
+def free_to_keep(total: int) -> t.Tuple[int, str]:
+    """How much of the disk the kubelet wants free, and by which of its settings."""
+    percent = 100 - image_gc_percent()
+    collection, eviction = total * percent // 100, eviction_bytes(total)
+    if eviction > collection:
+        return eviction, "for the kubelet's eviction (evictionHard, imagefs.available)"
+    return collection, (
+        "%d %% of the disk for the kubelet's image garbage collection "
+        "(imageGCHighThresholdPercent)" % percent
+    )
 
 
 def missing(record: Facts, restore: str) -> t.Dict[str, t.List[Facts]]:

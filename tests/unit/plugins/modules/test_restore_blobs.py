@@ -85,7 +85,8 @@ def no_modesty(monkeypatch):
     """What is nice once stays so, and all tests are one process."""
     monkeypatch.setattr(blobs, "lower_priority", lambda: None)
     monkeypatch.setattr(mounts, "disk_facts", lambda path: dict(DISK))
-    monkeypatch.setattr(blobs, "image_gc_percent", lambda: 85)
+    monkeypatch.setattr(commands, "command_line", lambda name: (None, []))
+    monkeypatch.setattr(blobs, "KUBELET_CONFIG", "/nonexistent")
 
 
 def test_a_blob_is_made_of_the_files_and_what_is_between(adopted, program, tmp_path):
