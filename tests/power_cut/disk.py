@@ -50,16 +50,11 @@ def make(file_system: str, path: pathlib.Path, size: int) -> None:
 
 
 @contextlib.contextmanager
-def mounted(path: pathlib.Path, target: pathlib.Path) -> t.Iterator[None]:
-    """The file system on a disk, after its own repair (the journal) as at any boot."""
-    target.mkdir(exist_ok=True)
+def attached(path: pathlib.Path) -> t.Iterator[str]:
+    """A block device that is the disk at PATH."""
     loop = run("losetup", "--find", "--show", path)
     try:
-        run("mount", loop, target)
-        try:
-            yield
-        finally:
-            run("umount", target)
+        yield loop
     finally:
         run("losetup", "--detach", loop)
 

@@ -3,10 +3,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A node of its own for docker, containerd and the modules: inside.py DISK STEP…
+"""A node of its own for docker, containerd and the modules: inside.py DEVICE STEP…
 
-Runs as the first process of PID and mount namespaces of its own. All that the three keep is on
-DISK, a mounted file system. Prints a JSON object with the result of each step.
+Runs as the first process of PID and mount namespaces of its own, so that nobody else holds the
+mount of the device, on which is all that the three keep. Prints the result of each step as JSON.
 """
 
 from __future__ import annotations
@@ -41,18 +41,22 @@ def run(*words: str) -> str:
     return done.stdout
 
 
+DISK = pathlib.Path("/run/disk")
 NAMES = ("docker", "containerd", "homelab-containerd")
 
 
-def own_directories(disk: pathlib.Path) -> None:
+def own_directories(device: str) -> None:
     run("mount", "-t", "tmpfs", "tmpfs", "/run")
+    DISK.mkdir()
+    # Its journal is replayed, as at any boot.
+    run("mount", device, str(DISK))
     for path in ("/etc/docker", "/etc/containerd"):
         os.makedirs(path, exist_ok=True)
         run("mount", "-t", "tmpfs", "tmpfs", path)
     for name in NAMES:
-        (disk / name).mkdir(exist_ok=True)
+        (DISK / name).mkdir(exist_ok=True)
         os.makedirs("/var/lib/" + name, exist_ok=True)
-        run("mount", "--bind", str(disk / name), "/var/lib/" + name)
+        run("mount", "--bind", str(DISK / name), "/var/lib/" + name)
 
 
 def start(log: pathlib.Path) -> list[subprocess.Popen[bytes]]:
@@ -109,6 +113,19 @@ def module(name: str, **arguments: t.Any) -> dict[str, t.Any]:
         return t.cast("dict[str, t.Any]", json.loads(done.stdout.splitlines()[-1]))
     except (IndexError, ValueError):
         return {"failed": True, "msg": done.stdout + done.stderr}
+
+
+def carry_without_sync() -> dict[str, t.Any]:
+    """As if nothing had been synced: what is then lost shows what the sync is for."""
+    directory = pathlib.Path("/run/no-sync")
+    directory.mkdir()
+    (directory / "sync").symlink_to("/bin/true")
+    path = os.environ["PATH"]
+    os.environ["PATH"] = "%s:%s" % (directory, path)
+    try:
+        return module("carry_images", method="adopt")
+    finally:
+        os.environ["PATH"] = path
 
 
 def entries(top: str) -> dict[str, t.Any]:
@@ -190,6 +207,7 @@ STEPS: dict[str, t.Callable[[], t.Any]] = {
     "load": load,
     "broken": broken,
     "carry": lambda: module("carry_images", method="adopt"),
+    "carry without sync": carry_without_sync,
     "carry again": lambda: module("carry_images", method="adopt"),
     "compare": lambda: module("compare_images"),
     "restore": lambda: module("restore_blobs", restore="all"),
@@ -199,8 +217,7 @@ STEPS: dict[str, t.Callable[[], t.Any]] = {
 
 
 def main() -> None:
-    disk = pathlib.Path(sys.argv[1])
-    own_directories(disk)
+    own_directories(sys.argv[1])
     daemons = start(pathlib.Path("/run/daemons.log"))
     # Not on standard output: programs write there.
     for step in sys.argv[2:]:
@@ -209,7 +226,7 @@ def main() -> None:
         daemon.terminate()
         daemon.wait(60)
     # The end of a mount namespace gives its mounts back a moment later: too late for who copies.
-    for path in (*("/var/lib/" + name for name in NAMES), str(disk)):
+    for path in (*("/var/lib/" + name for name in NAMES), str(DISK)):
         run("umount", path)
 
 

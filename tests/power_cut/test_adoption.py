@@ -21,21 +21,21 @@ import typing as t
 import disk
 import pytest
 
-FILE_SYSTEMS = ("ext4", "xfs", "btrfs")
 INSIDE = pathlib.Path(__file__).with_name("inside.py")
 SIZE = 2 << 30
 
 
-def node(directory: pathlib.Path, *steps: str) -> dict[str, t.Any]:
-    """Run steps on a node whose docker and containerd keep their data in a directory."""
+def node(path: pathlib.Path, *steps: str) -> dict[str, t.Any]:
+    """Run steps on a node whose docker and containerd keep their data on a disk."""
     words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    done = subprocess.run(
-        [*words, sys.executable, str(INSIDE), str(directory), *steps],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    with disk.attached(path) as device:
+        done = subprocess.run(
+            [*words, sys.executable, str(INSIDE), device, *steps],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith('["')]
     return dict(json.loads(line) for line in lines)
@@ -57,39 +57,67 @@ def problems(found: dict[str, t.Any]) -> list[str]:
     return wrong + ["left over: " + name for name in found["left over"]]
 
 
-@pytest.mark.parametrize("file_system", FILE_SYSTEMS)
-def test_nothing_is_lost_when_the_power_is_cut(
-    file_system: str, tmp_path: pathlib.Path, pytestconfig: pytest.Config
-) -> None:
-    if not shutil.which("mkfs." + file_system):
-        pytest.skip("mkfs.%s is not installed" % file_system)
-    seed, count = pytestconfig.getoption("--seed"), pytestconfig.getoption("--cuts")
-    before, work, record = (tmp_path / name for name in ("before", "work", "record"))
-    target = tmp_path / "mounted"
-    disk.make(file_system, before, SIZE)
-    with disk.mounted(before, target):
-        node(target, "load")
-    copy(before, work)
-    with disk.recorded(work, record) as shown, disk.mounted(shown, target):
-        # In one run with the daemons' start: a cut may come at any moment of a node's life.
-        first = node(target, "carry")["carry"]
-    assert first["changed"] and first["method"] == "adopt", first
-    writes = disk.read(record)
-    chance = random.Random(seed)
-    print(f"\n{file_system}: seed {seed}, {len(writes)} writes, {count} cuts")
+class Trial:
+    """A run that was recorded on a file system, and what power cuts leave of it."""
+
+    def __init__(self, file_system: str, directory: pathlib.Path, seed: int) -> None:
+        if not shutil.which("mkfs." + file_system):
+            pytest.skip("mkfs.%s is not installed" % file_system)
+        self.file_system, self.seed = file_system, seed
+        self.chance = random.Random(seed)
+        self.before, self.work, self.record = (
+            directory / name for name in ("before", "work", "record")
+        )
+
+    def run(self, step: str) -> None:
+        disk.make(self.file_system, self.before, SIZE)
+        node(self.before, "load")
+        copy(self.before, self.work)
+        with disk.recorded(self.work, self.record) as shown:
+            # With the start of the daemons: a cut may come at any moment of a node's life.
+            first = node(shown, step)[step]
+        assert first.get("changed") and first["method"] == "adopt", first
+        self.writes = disk.read(self.record)
+        print(f"\n{self.file_system}, {step}: seed {self.seed}, {len(self.writes)} writes")
+
+    def cut(self, end: int, fate: str) -> dict[str, t.Any]:
+        """The results of the steps after a power cut before a write."""
+        copy(self.before, self.work)
+        disk.cut(self.writes, end, fate, self.record, self.work, self.chance)
+        steps = ("broken", "carry", "compare", "restore", "incomplete", "carry again", "left over")
+        found = node(self.work, *steps)
+        told = "; ".join(problems(found)) or "whole, and whole again after the same command"
+        print(f"  before write {end}, unflushed writes {fate}: {told}", flush=True)
+        return found
+
+
+@pytest.fixture(params=("ext4", "xfs", "btrfs"))
+def trial(
+    request: pytest.FixtureRequest, tmp_path: pathlib.Path, pytestconfig: pytest.Config
+) -> Trial:
+    return Trial(request.param, tmp_path, pytestconfig.getoption("--seed"))
+
+
+def test_nothing_is_lost_when_the_power_is_cut(trial: Trial, pytestconfig: pytest.Config) -> None:
+    trial.run("carry")
     failures = []
-    for number in range(count):
-        end, fate = chance.randrange(len(writes) + 1), disk.FATES[number % len(disk.FATES)]
-        copy(before, work)
-        disk.cut(writes, end, fate, record, work, random.Random(seed + number))
-        with disk.mounted(work, target):
-            found = node(
-                target,
-                *("broken", "carry", "compare", "restore", "incomplete", "carry again"),
-                "left over",
-            )
-        wrong = problems(found)
-        failures += wrong
-        after = "whole" if not wrong else "; ".join(wrong)
-        print(f"  before write {end}, unflushed writes {fate}: {after}", flush=True)
+    for number in range(pytestconfig.getoption("--cuts")):
+        end = trial.chance.randrange(len(trial.writes) + 1)
+        failures += problems(trial.cut(end, disk.FATES[number % len(disk.FATES)]))
+    assert not failures
+
+
+def test_what_was_lost_without_the_sync_is_carried_again(
+    trial: Trial, pytestconfig: pytest.Config
+) -> None:
+    """It also shows that these tests see what is lost."""
+    trial.run("carry without sync")
+    failures, lost = [], 0
+    for _number in range(max(2, pytestconfig.getoption("--cuts") // 4)):
+        # While layers are committed.
+        end = trial.chance.randrange(len(trial.writes) // 2, len(trial.writes) * 4 // 5)
+        found = trial.cut(end, "lost")
+        lost += len(found.pop("broken"))
+        failures += problems(found | {"broken": []})
+    assert lost
     assert not failures
