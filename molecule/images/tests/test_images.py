@@ -277,6 +277,28 @@ def test_killed(node: Node, moment: str) -> None:
     assert not node.do("carry")["changed"]
 
 
+def test_what_a_power_cut_took_is_carried_again(node: Node) -> None:
+    """tests/power_cut cuts it; here is what it leaves at worst, with images on it already."""
+    node.forget()
+    running = node.begin("carry")
+    moment = "before the marks are off"
+    node.wait(lambda: node.ok(MOMENTS[moment]), moment)
+    node.sh("pkill -KILL -f [A]nsiballZ_carry_images")
+    assert node.end(running)[0] != 0
+    record = json.loads(node.sh("cat /var/lib/homelab-containerd/adopted.json"))
+    emptied = [
+        place for place in record["snapshots"].values() if node.ok(f"test -d {place}/odd/bare")
+    ]
+    manifest = next(image["manifest"] for image in record["images"].values()).replace(":", "/")
+    blobs = "/var/lib/containerd/io.containerd.content.v1.content/blobs"
+    node.sh(f"find {emptied[0]} -mindepth 1 -delete; rm {blobs}/{manifest}")
+    node.sh("for x in /var/lib/homelab-containerd/tar-split/*; do truncate -s 0 $x; done")
+    node.do("carry")
+    node.assert_clean()
+    node.compare()
+    assert not node.do("carry")["changed"]
+
+
 def test_containerd_is_killed(node: Node) -> None:
     node.forget()
     running = node.begin("carry")
