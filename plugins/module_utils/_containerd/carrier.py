@@ -22,7 +22,10 @@ from ansible_collections.homelab.containerd.plugins.module_utils._containerd imp
     config,
     image_names,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._docker import daemon_config
+from ansible_collections.homelab.containerd.plugins.module_utils._docker import (
+    daemon_config,
+    layer_store,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
     DockerAPI,
     DockerError,
@@ -309,6 +312,8 @@ def carry(
     if wanted:
         carrier.check_space("stream", sum(carrier.layer_sizes(wanted).values()), 0)
         carrier.carry_by_stream(wanted, size)
+        # containerd does not wait for the renames of what it unpacked.
+        layer_store.sync_file_system(carrier.params["containerd_root"])
     result["carried"] = [
         dict(image, method="stream", why=adopting.reasons[image["id"]])
         if image["id"] in adopting.reasons
