@@ -22,7 +22,7 @@ if missing:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--cuts", type=int, default=12, help="power cuts on each file system")
+    parser.addoption("--cuts", type=int, default=8, help="power cuts on each file system")
     parser.addoption(
         "--seed",
         type=int,
