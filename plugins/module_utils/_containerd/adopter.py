@@ -210,9 +210,9 @@ class Adopter:
         ours = set(load(JOURNAL)["chains"]) & set(parents)
         removed: t.List[str] = []
         for top in sorted(ours - {parents[chain] for chain in ours}):
-            chain = top
+            chain, directories, missing = self._layers_below(top, parents)
             lineage: t.List[t.Tuple[str, str]] = []
-            for directory in reversed(comparison.containerd_layers(top)):
+            for directory in reversed(directories):
                 lineage.insert(0, (chain, directory))
                 chain = parents[chain]
             damaged = [c for c, directory in lineage if c in ours and self._differs(c, directory)]
@@ -220,6 +220,7 @@ class Adopter:
                 # With all that is on it.
                 chains = [c for c, _directory in lineage]
                 removed += chains[chains.index(damaged[0]) :]
+            removed += missing
         removed = list(dict.fromkeys(removed))
         if not removed:
             return
@@ -238,6 +239,23 @@ class Adopter:
                     "containers delete), and run this again." % exc
                 )
             pending = [chain for chain in pending if chain not in leaves]
+
+    @staticmethod
+    def _layers_below(
+        chain: str, parents: t.Dict[str, str]
+    ) -> t.Tuple[str, t.List[str], t.List[str]]:
+        """The next chain that can be mounted and its directories, and those on it that cannot."""
+        missing: t.List[str] = []
+        while chain:
+            try:
+                return chain, comparison.containerd_layers(chain), missing
+            except commands.NodeError as exc:
+                # containerd looks whether the topmost has a directory.
+                if "no such file" not in str(exc):
+                    raise
+            missing.insert(0, chain)
+            chain = parents[chain]
+        return "", [], missing
 
     def _differs(self, chain: str, directory: str) -> bool:
         try:
