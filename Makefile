@@ -88,6 +88,13 @@ configs-all: setup lab ## so do containerd 1.7 and 2
 	$(if $(ONLY),,@$(LAB) build containerd-versions)
 	$(call part,configs-all,pytest -q tests/containerd --containerds=all)
 
+.PHONY: power-cut
+power-cut: setup ## the power is cut while images are adopted, on ext4, xfs and btrfs
+	$(if $(filter-out power-cut,$(ONLY)),,@{ command -v qemu-storage-daemon && command -v mkfs.xfs && command -v mkfs.btrfs; } >/dev/null || \
+	  { apt-get update && apt-get install --yes --no-install-recommends qemu-system-common xfsprogs btrfs-progs; } >/dev/null || \
+	  { echo "power-cut: apt-get install qemu-system-common xfsprogs btrfs-progs" >&2; exit 1; })
+	$(call part,power-cut,pytest -q -s tests/power_cut)
+
 # What of adoption is interrupted takes most of that scenario's time; test-all does it too.
 IMAGES_BRIEFLY := "-k 'not killed and not garbage and not meanwhile'"
 IMAGES_TESTS = $(IMAGES_BRIEFLY)
@@ -105,7 +112,7 @@ test: check-only lint unit browser sanity configs molecule ## everything that fi
 .PHONY: test-all
 test-all: IMAGES_TESTS =
 test-all: test ## all of it; ONLY=default,crash for some parts, RESUME=1 for those not passed yet
-	$(MAKE) --no-print-directory configs-all
+	$(MAKE) --no-print-directory configs-all power-cut
 	$(call part,crash,molecule test -s crash)
 	$(call part,images-containerd-1.7,env IMAGES_CONTAINERD=1.7.35 PYTEST_ADDOPTS=$(IMAGES_BRIEFLY) molecule test -s images)
 	$(call part,images-containerd-2,env IMAGES_CONTAINERD=2.4.2 PYTEST_ADDOPTS=$(IMAGES_BRIEFLY) molecule test -s images)

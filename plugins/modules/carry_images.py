@@ -188,6 +188,9 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
     answers = commands.run(["ctr", "version"], check=False).returncode == 0
     if not answers and not module.check_mode:
         client.ctr("version")  # says why
+    interrupted = os.path.exists(adopter.JOURNAL)
+    if interrupted and not module.check_mode:
+        carrier.make_adopter().remove_damaged()
     before = carrier.containerd_ids() if answers else {}
     plan = image_names.missing(docker_images, before, module.params["overwrite"])
     chosen = carrier.choose()
@@ -212,7 +215,6 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
         for entry in protected
         if PIN + "=pinned" not in references.get(entry["name"], {"labels": []})["labels"]
     ]
-    interrupted = os.path.exists(adopter.JOURNAL)
     result: t.Dict[str, t.Any] = {
         "changed": bool(plan["carry"] or plan["tag"] or pins or interrupted),
         "method": chosen["method"],

@@ -19,7 +19,8 @@ description:
     tar stream, and containerd compares its digest. docker does not have to run.
   - Images that no registry has come first. The others follow, the smallest first, as long as the
     disk stays below the threshold of the kubelet's image garbage collection
-    (C(imageGCHighThresholdPercent), 85 by default) and I(reserve_bytes) stay free. A warning names
+    (C(imageGCHighThresholdPercent), 85 by default) and above that of its eviction (C(evictionHard),
+    C(imagefs.available)), and I(reserve_bytes) stay free. A warning names
     the images without space for their blobs.
   - An interrupted run is resumed with the layer that was being restored.
 extends_documentation_fragment:
@@ -95,8 +96,9 @@ def run_module(module: AnsibleModule) -> blobs.Facts:
     root, reserve = module.params["containerd_root"], module.params["reserve_bytes"]
     record = adopter.load(adopter.RECORD)
     found = blobs.missing(record, module.params["restore"] or record.get("restore", "all"))
-    disk, percent = mounts.disk_facts(root), blobs.image_gc_percent()
-    kept_free = disk["total_bytes"] * (100 - percent) // 100 + reserve
+    disk = mounts.disk_facts(root)
+    kept_free, why = blobs.free_to_keep(disk["total_bytes"])
+    kept_free += reserve
     waiting, no_room = blobs.fitting(found["waiting"], disk["free_bytes"] - kept_free)
     left = found["remaining"] + no_room
     layers = blobs.layers_of(waiting)
@@ -124,14 +126,13 @@ def run_module(module: AnsibleModule) -> blobs.Facts:
     if no_room:
         result["warnings"] = [
             "%s would need %.1f MB for the blobs of these images, and %.1f MB have to stay free: "
-            "%d %% of the disk for the kubelet's image garbage collection "
-            "(imageGCHighThresholdPercent), and carry_images_reserve_bytes. They run, but a build "
+            "%s, and carry_images_reserve_bytes. They run, but a build "
             "on one pulls it again, and an export fails: %s. Free some space and run this again."
             % (
                 root,
                 blobs.total_bytes(no_room) / 1e6,
                 kept_free / 1e6,
-                100 - percent,
+                why,
                 ", ".join(name for entry in no_room for name in entry["names"]),
             )
         ]

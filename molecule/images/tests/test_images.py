@@ -124,7 +124,7 @@ def test_a_collected_image_comes_back_from_docker(node: Node) -> None:
 
     # While containerd does not answer, no image is taken for lost or for another one.
     script = "/usr/local/sbin/homelab-keep-images"
-    assert not node.ok(f"sed s/containerd.sock/gone.sock/ {script} | sh")
+    assert not node.ok(f"sed s/containerd.sock/gone.sock/ {script} | bash")
     assert node.sh(f"cat {LIST}") == listed
 
     node.sh("systemctl start homelab-keep-images.service")
@@ -271,6 +271,28 @@ def test_killed(node: Node, moment: str) -> None:
     # The kernel took the mounts of the dead process away with it.
     assert node.sh("grep -c homelab-containerd/view /proc/1/mountinfo || true") == "0"
     node.collect()
+    node.do("carry")
+    node.assert_clean()
+    node.compare()
+    assert not node.do("carry")["changed"]
+
+
+def test_what_a_power_cut_took_is_carried_again(node: Node) -> None:
+    """tests/power_cut cuts it; here is what it leaves at worst, with images on it already."""
+    node.forget()
+    running = node.begin("carry")
+    moment = "before the marks are off"
+    node.wait(lambda: node.ok(MOMENTS[moment]), moment)
+    node.sh("pkill -KILL -f [A]nsiballZ_carry_images")
+    assert node.end(running)[0] != 0
+    record = json.loads(node.sh("cat /var/lib/homelab-containerd/adopted.json"))
+    emptied = [
+        place for place in record["snapshots"].values() if node.ok(f"test -d {place}/odd/bare")
+    ]
+    manifest = next(image["manifest"] for image in record["images"].values()).replace(":", "/")
+    blobs = "/var/lib/containerd/io.containerd.content.v1.content/blobs"
+    node.sh(f"find {emptied[0]} -mindepth 1 -delete; rm {blobs}/{manifest}")
+    node.sh("for x in /var/lib/homelab-containerd/tar-split/*; do truncate -s 0 $x; done")
     node.do("carry")
     node.assert_clean()
     node.compare()

@@ -4,10 +4,12 @@
 
 """Gives containerd the layers of docker's images in place, and then the images on them.
 
-The order makes it safe to be killed anywhere. Linking happens in a directory of our own. A layer
-gets the name containerd looks for, its chain ID, only when it is whole. ctr marks what it prepares
-and commits as a root of garbage collection, so nothing is collected before the images refer to it;
-which chains have that mark is noted before, and a later run takes it away.
+The order makes it safe to be killed anywhere, and to lose power. Linking happens in a directory of
+our own. A layer gets the name containerd looks for, its chain ID, only when it is whole and on the
+disk: containerd's databases reach the disk with each change, links and renames do not. ctr marks
+what it prepares and commits as a root of garbage collection, so nothing is collected before the
+images refer to it; which chains have that mark is noted before, and a later run takes it away.
+That run also compares them with docker's layers, and removes what is not the same.
 """
 
 from __future__ import annotations
@@ -15,35 +17,38 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import fcntl
+import filecmp
 import json
 import os
 import shutil
+import time
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
     adoption,
     client,
+    comparison,
     image_names,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._docker import layer_store
-from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
-    DockerAPI,
-    DockerError,
-)
+from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import DockerAPI
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
 
 Image = t.Dict[str, t.Any]
 ReportProgress = t.Callable[[t.Callable[[], str]], t.ContextManager[None]]
-#: What was adopted, for restore_blobs: adoption.missing_blobs() has its form, and {"restore": the
-#: option, "snapshots" and "docker": {chain ID: the layer's directory}} besides.
+#: What was adopted, for restore_blobs: adoption.missing_blobs() has its form, and {"restore" and
+#: "containerd_root": the options, "snapshots" and "docker": {chain ID: the layer's directory}}
+#: besides.
 RECORD = paths.STATE_DIR + "/adopted.json"
 #: docker's records of the layers' tar streams, by chain ID: with them, the blobs can be made from
 #: containerd's own directories, when docker's are gone.
 TAR_SPLITS = paths.STATE_DIR + "/tar-split"
-#: {"chains": [...]}: those that may have ctr's mark.
+#: {"chains": [...]}: those that may have ctr's mark, or may not be whole.
 JOURNAL = paths.STATE_DIR + "/adopting.json"
 LOCK = paths.STATE_DIR + "/carry.lock"
-#: Of a snapshot that is being made; its chain's digest follows.
+#: Of a snapshot that is being made; its chain's digest and the run's time follow. A name of an
+#: earlier run may be taken for ever: containerd has two databases, and a power cut between them
+#: leaves a snapshot in the one that the other does not know.
 KEY = "homelab-adopt-"
 #: Layers linked, and programs running, at once.
 WORKERS = 4
@@ -69,6 +74,27 @@ def manifests_and_blobs() -> t.Tuple[t.Set[str], t.Set[str]]:
     """The digests of the images, and of all content, in the kubelet's namespace."""
     manifests = {entry["digest"] for entry in client.containerd_images().values()}
     return manifests, set(client.ctr("content", "list", "--quiet").split())
+
+
+def tar_split(chain: str) -> str:
+    return "%s/%s.json.gz" % (TAR_SPLITS, hexadecimal(chain))
+
+
+def keep_tar_splits(originals: t.Dict[str, str]) -> None:
+    """Copy docker's records, by chain ID, where there is no copy or it is not the same."""
+    os.makedirs(TAR_SPLITS, mode=0o700, exist_ok=True)
+    places = []
+    for chain, original in originals.items():
+        place = tar_split(chain)
+        if not os.path.exists(place) or not filecmp.cmp(original, place, shallow=False):
+            shutil.copyfile(original, place + ".new")
+            places.append(place)
+    if places:
+        # A name is not to be there before its content.
+        layer_store.sync_file_system(TAR_SPLITS)
+        for place in places:
+            os.rename(place + ".new", place)
+        layer_store.sync_file_system(TAR_SPLITS)
 
 
 @contextlib.contextmanager
@@ -98,6 +124,7 @@ class Adopter:
         report_progress: ReportProgress,
     ) -> None:
         self.api, self.docker_root, self.report_progress = api, docker_root, report_progress
+        self.containerd_root = containerd_root
         self.snapshots = containerd_root + "/io.containerd.snapshotter.v1.overlayfs/snapshots"
         self.staging = containerd_root + "/homelab-adopt"
         self.layers: t.Dict[str, layer_store.Layer] = {}
@@ -107,6 +134,7 @@ class Adopter:
         self.present: t.Set[str] = set()
         self.linked = self.done = 0
         self.view: t.Optional[layer_store.View] = None
+        self.run = "-%x" % time.time_ns()
         #: Image ID to why it has to be streamed; and images that docker removed meanwhile.
         self.reasons: t.Dict[str, str] = {}
         self.vanished: t.Set[str] = set()
@@ -144,15 +172,102 @@ class Adopter:
 
     # --- what an earlier run left ---
 
+    def remove_damaged(self) -> None:
+        """Take from containerd what a run that was interrupted left in part.
+
+        To be called before anybody asks containerd which images it has: these are carried again.
+        """
+        if load(JOURNAL).get("chains") is None:
+            return
+        self._remove_damaged_images()
+        self._remove_damaged_layers()
+
+    def _remove_damaged_images(self) -> None:
+        """Those whose manifest or config is lost: containerd believes that it has them."""
+        listed = set(client.ctr("content", "list", "--quiet").split())
+        for identity, image in load(RECORD).get("images", {}).items():
+            lost = [
+                digest
+                for digest in (image["manifest"], identity)
+                if digest in listed and not adoption.is_content(self.containerd_root, digest)
+            ]
+            if lost:
+                self._remove_image(image["manifest"])
+                client.ctr("content", "delete", *lost)
+
+    @staticmethod
+    def _remove_image(manifest: str) -> None:
+        names = [
+            n for n, entry in client.containerd_images().items() if entry["digest"] == manifest
+        ]
+        if names:
+            client.ctr("images", "remove", *names)
+
+    def _remove_damaged_layers(self) -> None:
+        parents = {}
+        for words in client.snapshots("Committed"):
+            parents[words[0]] = words[1] if len(words) == 3 else ""
+        ours = set(load(JOURNAL)["chains"]) & set(parents)
+        removed: t.List[str] = []
+        for top in sorted(ours - {parents[chain] for chain in ours}):
+            chain, directories, missing = self._layers_below(top, parents)
+            lineage: t.List[t.Tuple[str, str]] = []
+            for directory in reversed(directories):
+                lineage.insert(0, (chain, directory))
+                chain = parents[chain]
+            damaged = [c for c, directory in lineage if c in ours and self._differs(c, directory)]
+            if damaged:
+                # With all that is on it.
+                chains = [c for c, _directory in lineage]
+                removed += chains[chains.index(damaged[0]) :]
+            removed += missing
+        removed = list(dict.fromkeys(removed))
+        if not removed:
+            return
+        for image in load(RECORD).get("images", {}).values():
+            if any(layer["chain"] in removed for layer in image["layers"]):
+                self._remove_image(image["manifest"])
+        pending = removed
+        while pending:
+            leaves = [c for c in pending if c not in {parents[child] for child in pending}]
+            try:
+                client.ctr("snapshots", "delete", *leaves)
+            except commands.NodeError as exc:
+                raise commands.NodeError(
+                    "Layers that an interrupted run gave containerd differ from docker's and "
+                    "cannot be removed: %s. Remove the containers that use them (crictl rm, ctr "
+                    "containers delete), and run this again." % exc
+                )
+            pending = [chain for chain in pending if chain not in leaves]
+
+    @staticmethod
+    def _layers_below(
+        chain: str, parents: t.Dict[str, str]
+    ) -> t.Tuple[str, t.List[str], t.List[str]]:
+        """The next chain that can be mounted and its directories, and those on it that cannot."""
+        missing: t.List[str] = []
+        while chain:
+            try:
+                return chain, comparison.containerd_layers(chain), missing
+            except commands.NodeError as exc:
+                # containerd looks whether the topmost has a directory.
+                if "no such file" not in str(exc):
+                    raise
+            missing.insert(0, chain)
+            chain = parents[chain]
+        return "", [], missing
+
+    def _differs(self, chain: str, directory: str) -> bool:
+        try:
+            layer = layer_store.Layer(self.docker_root, chain, "", "")
+            return bool(comparison.layer_differences(layer.directory, directory))
+        except layer_store.Vanished:
+            return False  # nothing to compare it with, and nothing to make it again from
+
     def clean(self) -> None:
         """Look at containerd's snapshots, and remove what a killed run was making."""
-        left = []
-        for line in client.ctr("snapshots", "list").splitlines()[1:]:
-            words = line.split()
-            if words and words[-1] == "Committed":
-                self.present.add(words[0])
-            elif words and words[0].startswith(KEY):
-                left.append(words[0])
+        self.present = {words[0] for words in client.snapshots("Committed")}
+        left = [words[0] for words in client.snapshots("Active") if words[0].startswith(KEY)]
         if left:
             client.ctr("snapshots", "delete", *left)
         shutil.rmtree(self.staging, ignore_errors=True)
@@ -166,16 +281,20 @@ class Adopter:
             return
         for image in wanted:
             try:
-                details = self.api.get("/images/%s/json" % image["id"])
-                diffs = details["RootFS"].get("Layers") or []
+                diffs = self.api.layers(image)
+                if diffs is None:
+                    self.vanished.add(image["id"])
+                    continue
                 chains = image_names.chain_ids(diffs)
                 for chain, diff, parent in zip(chains, diffs, [""] + chains[:-1]):
                     if chain not in self.layers:
                         layer = layer_store.Layer(self.docker_root, chain, diff, parent)
                         self.layers[chain] = layer
                 self.chains[image["id"]] = chains
-            except (DockerError, layer_store.Vanished):
+            except layer_store.Vanished:
                 self.vanished.add(image["id"])
+            except layer_store.Refused as exc:
+                self.reasons[image["id"]] = str(exc)
 
     def _leave_out(self, chain: str, why: t.Optional[str]) -> None:
         """Leave out the images on a layer: for the stream, or altogether where it is gone."""
@@ -189,8 +308,21 @@ class Adopter:
         return "%s/%s" % (self.staging, hexadecimal(chain))
 
     def link(self) -> None:
-        if not self.layers:
-            return
+        if self.layers:
+            self._link_layers()
+        # A directory that was being removed may have been read half. An image that docker still
+        # has kept its layers all the time, unless they were removed and made again.
+        listed = {image["Id"] for image in self.api.get("/images/json")}
+        self.vanished |= set(self.chains) - listed
+        for layer in self.layers.values():
+            if not layer.still_there():
+                self._leave_out(layer.chain, None)
+        # Nobody removed these, so they are not to be left behind in silence.
+        for identity in self.vanished & listed:
+            self.reasons.setdefault(identity, "docker lists it, and has not all of its layers")
+        self.vanished -= listed
+
+    def _link_layers(self) -> None:
         os.makedirs(self.staging, mode=0o700)
         try:
             self.view = view = layer_store.View(
@@ -228,12 +360,6 @@ class Adopter:
                     self._leave_out(layer.chain, str(exc))
                 except layer_store.Vanished:
                     self._leave_out(layer.chain, None)
-        # A directory that was being removed may have been read half. An image that docker still
-        # has kept its layers all the time, unless they were removed and made again.
-        self.vanished |= set(self.chains) - {image["Id"] for image in self.api.get("/images/json")}
-        for layer in self.layers.values():
-            if not layer.still_there():
-                self._leave_out(layer.chain, None)
 
     # --- containerd's side ---
 
@@ -243,13 +369,8 @@ class Adopter:
 
     def note(self, chosen: t.Sequence[Image]) -> None:
         """Keep docker's records of the streams, and the chains about to be marked."""
-        os.makedirs(TAR_SPLITS, mode=0o700, exist_ok=True)
         chains = self._chains_of(chosen)
-        for chain in chains:
-            place = "%s/%s.json.gz" % (TAR_SPLITS, hexadecimal(chain))
-            if not os.path.exists(place):
-                shutil.copyfile(self.layers[chain].tar_split, place + ".new")
-                os.rename(place + ".new", place)
+        keep_tar_splits({chain: self.layers[chain].tar_split for chain in chains})
         fresh = [chain for chain in chains if chain not in self.present]
         before = load(JOURNAL).get("chains", [])
         files.write_text(JOURNAL, json.dumps({"chains": sorted(set(before) | set(fresh))}))
@@ -269,11 +390,15 @@ class Adopter:
 
         with self.report_progress(sentence), concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             for level in sorted(depth):
-                for _done in pool.map(self._commit_one, sorted(depth[level])):
+                chains = sorted(depth[level])
+                list(pool.map(self._fill_one, chains))
+                # Once for a level, since it can take long.
+                layer_store.sync_file_system(self.containerd_root)
+                for _done in pool.map(self._commit_one, chains):
                     made += 1
 
-    def _commit_one(self, chain: str) -> None:
-        layer, key = self.layers[chain], KEY + hexadecimal(chain)
+    def _fill_one(self, chain: str) -> None:
+        layer, key = self.layers[chain], KEY + hexadecimal(chain) + self.run
         parents = [layer.parent] if layer.parent else []
         printed = client.ctr("snapshots", "prepare", "--mounts", key, *parents)
         upper = adoption.upper_directory(json.loads(printed))
@@ -287,6 +412,9 @@ class Adopter:
         # An empty directory may be replaced by a full one, in one step.
         os.rename(view.path(self._staged(chain)), view.path(upper))
         self.places[chain] = upper
+
+    def _commit_one(self, chain: str) -> None:
+        key = KEY + hexadecimal(chain) + self.run
         try:
             client.ctr("snapshots", "commit", chain, key)
         except commands.NodeError as exc:
@@ -299,7 +427,7 @@ class Adopter:
     ) -> None:
         """Note the images for restore_blobs, and import them all at once."""
         record = load(RECORD)
-        record["restore"] = restore
+        record.update(restore=restore, containerd_root=self.containerd_root)
         known = record.setdefault("images", {})
         record.setdefault("snapshots", {}).update(self.places)
         parcels = []
@@ -328,6 +456,7 @@ class Adopter:
             )
         files.write_text(RECORD, json.dumps(record, sort_keys=True), 0o600)
         client.ctr_import([adoption.archive(parcels)])
+        layer_store.sync_file_system(self.containerd_root)
 
     @staticmethod
     def release() -> None:
@@ -335,9 +464,7 @@ class Adopter:
         marked = load(JOURNAL).get("chains")
         if marked is None:
             return
-        there = {
-            line.split()[0] for line in client.ctr("snapshots", "list").splitlines()[1:] if line
-        }
+        there = {words[0] for words in client.snapshots("Committed")}
         with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             list(
                 pool.map(

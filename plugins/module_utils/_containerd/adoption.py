@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 import typing as t
 
@@ -109,6 +110,30 @@ def carry_method(facts: CarryFacts, method: str = "auto") -> CarryMethod:
 
 def digest(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def content_path(containerd_root: str, digest_: str) -> str:
+    """Where containerd keeps a blob (plugins/content/local/store.go)."""
+    return "%s/io.containerd.content.v1.content/blobs/%s" % (
+        containerd_root,
+        digest_.replace(":", "/"),
+    )
+
+
+def content_size(containerd_root: str, digest_: str) -> t.Optional[int]:
+    try:
+        return os.stat(content_path(containerd_root, digest_)).st_size
+    except OSError:
+        return None
+
+
+def is_content(containerd_root: str, digest_: str) -> bool:
+    """Whether a blob is there and whole; containerd says so of what a power cut took away."""
+    try:
+        with open(content_path(containerd_root, digest_), "rb") as stream:
+            return digest(stream.read()) == digest_
+    except OSError:
+        return False
 
 
 def _json(value: t.Any) -> bytes:

@@ -34,6 +34,11 @@ Facts = t.Dict[str, t.Any]
 
 #: imageGCHighThresholdPercent of a kubelet whose configuration does not set it.
 IMAGE_GC_PERCENT = 85
+#: imagefs.available of a kubelet whose configuration does not set evictionHard.
+EVICTION_PERCENT = 15
+#: Of the kubelet's quantities; 0 is for what depends on the disk.
+UNITS = {"": 1, "%": 0, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+UNITS.update(Ki=1 << 10, Mi=1 << 20, Gi=1 << 30, Ti=1 << 40)
 #: What modules keep free, and where, unless they are told otherwise.
 RESERVE_BYTES = 1 << 30
 CONTAINERD_ROOT = "/var/lib/containerd"
@@ -46,21 +51,74 @@ def lower_priority() -> None:
     commands.run(["ionice", "-c", "3", "-p", str(os.getpid())], check=False)
 
 
-def image_gc_percent() -> int:
-    """How full the disk may be before the kubelet's image garbage collection starts."""
+def _kubelet_settings() -> t.Tuple[t.Dict[str, str], str]:
+    """The kubelet's flags, and the text of its configuration file."""
     _pid, words = commands.command_line("kubelet")
     given = flags.flag_values(words[1:])
-    text = files.read_text(given.get("config", KUBELET_CONFIG)) or ""
+    return given, files.read_text(given.get("config", KUBELET_CONFIG)) or ""
+
+
+def image_gc_percent() -> int:
+    """How full the disk may be before the kubelet's image garbage collection starts."""
+    given, text = _kubelet_settings()
     found = re.search(r"(?m)^imageGCHighThresholdPercent:\s*(\d+)", text)
     value = given.get("image-gc-high-threshold") or (found.group(1) if found else "")
     return int(value) if value.isdigit() else IMAGE_GC_PERCENT
+
+
+def eviction_bytes(total: int) -> int:
+    """How much of a disk has to be free, or the kubelet evicts pods (imagefs.available)."""
+    given, text = _kubelet_settings()
+    block = re.search(r"(?m)^evictionHard:[ \t]*\n((?:[ \t]+.*\n?)+)", text)
+    if "eviction-hard" in given:
+        threshold = re.search(r"imagefs\.available<([^,\s]+)", given["eviction-hard"])
+    elif block:
+        threshold = re.search(r"imagefs\.available\W+([0-9.]+[A-Za-z%]*)", block.group(1))
+    else:
+        return total * EVICTION_PERCENT // 100
+    amount = re.match(r"([0-9.]+)([A-Za-z%]*)$", threshold.group(1) if threshold else "0")
+    if not amount or amount.group(2) not in UNITS:
+        return 0
+    return int(float(amount.group(1)) * (UNITS[amount.group(2)] or total / 100))
+
+
+def free_to_keep(total: int) -> t.Tuple[int, str]:
+    """How much of the disk the kubelet wants free, and by which of its settings."""
+    percent = 100 - image_gc_percent()
+    collection, eviction = total * percent // 100, eviction_bytes(total)
+    if eviction > collection:
+        return eviction, "for the kubelet's eviction (evictionHard, imagefs.available)"
+    return collection, (
+        "%d %% of the disk for the kubelet's image garbage collection "
+        "(imageGCHighThresholdPercent)" % percent
+    )
 
 
 def missing(record: Facts, restore: str) -> t.Dict[str, t.List[Facts]]:
     """adoption.missing_blobs(), of what containerd has now."""
     if not record:
         return {"waiting": [], "remaining": []}
-    return adoption.missing_blobs(record, *adopter.manifests_and_blobs(), restore=restore)
+    manifests, blobs = adopter.manifests_and_blobs()
+    return adoption.missing_blobs(record, manifests, blobs - set(lost(record, blobs)), restore)
+
+
+def lost(record: Facts, blobs: t.Container[str]) -> t.List[str]:
+    """Layers' blobs that containerd lists, and whose files a power cut took away.
+
+    It writes the content to the disk and then renames the file; the name may be lost.
+    """
+    root = record.get("containerd_root", CONTAINERD_ROOT)
+    sizes = {
+        layer["diff"]: layer["size"]
+        for image in record.get("images", {}).values()
+        for layer in image["layers"]
+        if layer["diff"] in blobs
+    }
+    return [
+        digest
+        for digest, size in sorted(sizes.items())
+        if adoption.content_size(root, digest) != size
+    ]
 
 
 def layers_of(entries: t.Iterable[Facts]) -> t.Dict[str, Facts]:
@@ -110,9 +168,33 @@ def listed(entries: t.Sequence[Facts]) -> str:
     )
 
 
+def whole_tar_split(layer: Facts, record: Facts) -> str:
+    """Our copy of docker's record of a layer's tar stream, taken from docker again if it has to be.
+
+    A power cut may have left it short or empty, as an earlier version did not wait for the disk.
+    """
+    place = adopter.tar_split(layer["chain"])
+    directory = record.get("docker", {}).get(layer["chain"], "")
+    original = layer_store.tar_split_of(directory, layer["chain"])
+    failures = []
+    for path in (place, original):
+        try:
+            size = layer_store.recorded_size(path)
+            if size == layer["size"]:
+                if path == original:
+                    adopter.keep_tar_splits({layer["chain"]: original})
+                return place
+            failures.append("%s describes %d bytes" % (path, size))
+        except layer_store.DAMAGE as exc:
+            failures.append("%s: %s" % (path, exc))
+    raise commands.NodeError(
+        "docker's record of the layer's tar stream is damaged, and docker has no other (%s)"
+        % "; ".join(failures)
+    )
+
+
 def write_blob(layer: Facts, record: Facts, count: t.Callable[[int], None]) -> None:
     """One layer's blob, from the first of its directories that has it whole."""
-    tar_split = "%s/%s.json.gz" % (adopter.TAR_SPLITS, adopter.hexadecimal(layer["chain"]))
     failures = []
     for places in ("snapshots", "docker"):
         directory = record.get(places, {}).get(layer["chain"])
@@ -121,7 +203,7 @@ def write_blob(layer: Facts, record: Facts, count: t.Callable[[int], None]) -> N
             continue
 
         def chunks(directory: str = directory) -> t.Iterator[bytes]:
-            for chunk in layer_store.tar_stream(tar_split, directory):
+            for chunk in layer_store.tar_stream(whole_tar_split(layer, record), directory):
                 count(len(chunk))
                 yield chunk
 
@@ -146,6 +228,11 @@ def restore(entries: t.Sequence[Facts], record: Facts, report: progress.Progress
     """Write the blobs that these images miss, and check that they are complete afterwards."""
     layers = list(layers_of(entries).values())
     total = total_bytes(entries)
+    # containerd does not take again what it believes to have.
+    listed = set(client.ctr("content", "list", "--quiet").split())
+    gone = set(lost(record, listed)) & {layer["diff"] for layer in layers}
+    if gone:
+        client.ctr("content", "delete", *sorted(gone))
     state = {"bytes": 0, "said": 0.0}
     for number, layer in enumerate(layers):
 
@@ -159,6 +246,8 @@ def restore(entries: t.Sequence[Facts], record: Facts, report: progress.Progress
                 )
 
         write_blob(layer, record, count)
+    # The notes are dropped when this returns.
+    layer_store.sync_file_system(record.get("containerd_root", CONTAINERD_ROOT))
     report.say("%d layers written, %.0f MB" % (len(layers), total / 1e6))
     wanted = {entry["id"] for entry in entries}
     still = [entry for entry in missing(record, "all")["waiting"] if entry["id"] in wanted]

@@ -22,7 +22,10 @@ from ansible_collections.homelab.containerd.plugins.module_utils._containerd imp
     config,
     image_names,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._docker import daemon_config
+from ansible_collections.homelab.containerd.plugins.module_utils._docker import (
+    daemon_config,
+    layer_store,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
     DockerAPI,
     DockerError,
@@ -57,6 +60,14 @@ class Carrier:
         self.streamed = 0
         self._ids: t.Dict[str, str] = {}
 
+    def make_adopter(self) -> adopter.Adopter:
+        return adopter.Adopter(
+            self.api,
+            self.info["DockerRootDir"],
+            self.params["containerd_root"],
+            self.report_progress,
+        )
+
     def docker_images(self) -> t.List[Image]:
         return [
             {
@@ -87,9 +98,8 @@ class Carrier:
         return self._ids[manifest]
 
     def layers(self, image: Image) -> t.List[str]:
-        """The diff IDs of an image's layers."""
-        details = self.api.get("/images/%s/json" % image["id"])
-        return details["RootFS"].get("Layers") or []
+        """The diff IDs of an image's layers; none where docker removed it meanwhile."""
+        return self.api.layers(image) or []
 
     def layer_sizes(self, wanted: t.Sequence[Image]) -> t.Dict[str, int]:
         """Chain ID to bytes for the layers of these images, as docker's layer store has them."""
@@ -264,12 +274,7 @@ def carry(
 ) -> None:
     """Bring what is missing, and note in the result what came which way."""
     wanted = plan["carry"]
-    adopting = adopter.Adopter(
-        carrier.api,
-        carrier.info["DockerRootDir"],
-        carrier.params["containerd_root"],
-        carrier.report_progress,
-    )
+    adopting = carrier.make_adopter()
     if wanted:
         carrier.progress.say(
             "%d images, %.0f MB of layers: %s, as %s"
@@ -307,6 +312,8 @@ def carry(
     if wanted:
         carrier.check_space("stream", sum(carrier.layer_sizes(wanted).values()), 0)
         carrier.carry_by_stream(wanted, size)
+        # containerd does not wait for the renames of what it unpacked.
+        layer_store.sync_file_system(carrier.params["containerd_root"])
     result["carried"] = [
         dict(image, method="stream", why=adopting.reasons[image["id"]])
         if image["id"] in adopting.reasons

@@ -61,3 +61,9 @@ def containerd_images() -> t.Dict[str, t.Dict[str, t.Any]]:
         if len(words) >= 3:
             references[words[0]] = {"digest": words[2], "labels": words[-1].split(",")}
     return references
+
+
+def snapshots(kind: str) -> t.List[t.List[str]]:
+    """Rows of containerd's snapshots: name, parent if it has one, and kind."""
+    rows = [line.split() for line in ctr("snapshots", "list").splitlines()[1:]]
+    return [words for words in rows if words and words[-1] == kind]

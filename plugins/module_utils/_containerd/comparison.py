@@ -12,6 +12,7 @@ import os
 import stat
 import subprocess
 import tempfile
+import time
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
@@ -22,7 +23,8 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker import 
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import DockerAPI
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
 
-#: The snapshot that is made to see which directories containerd mounts.
+#: Of the snapshot that is made to see which directories containerd mounts; the time follows, as in
+#: adopter.KEY.
 KEY = "homelab-compare"
 #: So many differences of an image are told.
 MOST = 20
@@ -114,8 +116,15 @@ class Comparison:
             )
         if all(stat.S_ISREG(found.st_mode) for found in stats) and links[0] == name:
             self.bytes += stats[0].st_size
-            if self.content and not same_content(*places):
+            if self.content and not os.path.samestat(*stats) and not same_content(*places):
                 self.differences.append("%s has another content" % name)
+
+
+def layer_differences(docker: str, containerd: str) -> t.List[str]:
+    """What differs between two directories of one layer; content too, but for linked files."""
+    if not os.path.isdir(containerd):
+        return ["%s is missing" % containerd]
+    return Comparison(docker, containerd, True).run().differences
 
 
 @contextlib.contextmanager
@@ -147,12 +156,13 @@ def mounted(directory: str, names: t.Sequence[str], empty: str) -> t.Iterator[st
 
 def containerd_layers(chain: str) -> t.List[str]:
     """The directories that containerd mounts for a container of this chain, the first first."""
-    commands.run(
-        ["ctr", "-n", client.NAMESPACE, "snapshots", "delete", KEY], check=False
-    )  # left over
+    left = [words[0] for words in client.snapshots("Active") if words[0].startswith(KEY)]
+    if left:
+        client.ctr("snapshots", "delete", *left)
+    key = KEY + "-%x" % time.time_ns()
     # A view would do, but ctr does not keep it from the garbage collection.
-    mounts = json.loads(client.ctr("snapshots", "prepare", "--mounts", KEY, chain))
-    client.ctr("snapshots", "delete", KEY)
+    mounts = json.loads(client.ctr("snapshots", "prepare", "--mounts", key, chain))
+    client.ctr("snapshots", "delete", key)
     for option in mounts[0].get("Options") or []:
         if option.startswith("lowerdir="):
             return list(reversed(option[len("lowerdir=") :].split(":")))

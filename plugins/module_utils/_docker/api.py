@@ -21,7 +21,15 @@ DOCKER_SOCKET = "/var/run/docker.sock"
 
 
 class DockerError(Exception):
-    """The engine did not answer, or answered with an error; the text says which and why."""
+    """The engine did not answer, or answered with an error; the text says which and why.
+
+    status: HTTP's, or None where there was no answer. Only 404 says that what was asked for is not
+    there.
+    """
+
+    def __init__(self, text: str, status: t.Optional[int] = None) -> None:
+        Exception.__init__(self, text)
+        self.status = status
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -61,19 +69,45 @@ class DockerAPI:
             response = connection.getresponse()
             if response.status >= 400:
                 body = response.read().decode("utf-8", "replace").strip()
-                raise DockerError("%s %s: %d %s" % (method, url, response.status, body))
+                text = "%s %s: %d %s" % (method, url, response.status, body)
+                raise DockerError(text, response.status)
         except (OSError, http.client.HTTPException) as exc:
             raise DockerError("%s %s on %s: %s" % (method, url, self.path, exc)) from exc
         return response
 
     def get(self, url: str, query: t.Optional[t.Dict[str, t.Any]] = None) -> t.Any:
         """GET and decode the JSON answer."""
-        return json.loads(self.open("GET", url, query).read().decode("utf-8"))
+        response = self.open("GET", url, query)
+        try:
+            body = response.read()
+        except (OSError, http.client.HTTPException) as exc:
+            raise DockerError("GET %s on %s: %s" % (url, self.path, exc)) from exc
+        return json.loads(body.decode("utf-8"))
+
+    def layers(self, image: t.Dict[str, t.Any]) -> t.Optional[t.List[str]]:
+        """The diff IDs of an image's layers, or None where docker removed the image.
+
+        image: {"id", and "tags" for the message}.
+        """
+        try:
+            details = self.get("/images/%s/json" % image["id"])
+            return list(details["RootFS"].get("Layers") or [])
+        except DockerError as exc:
+            if exc.status == 404:
+                return None
+            why: t.Any = exc
+        except (ValueError, KeyError, AttributeError) as exc:
+            why = "its answer cannot be read: %r" % exc
+        raise DockerError(
+            "docker lists the image %s and does not describe it: %s. See docker image inspect, and "
+            "journalctl -u docker; then run this again."
+            % (", ".join(image.get("tags") or [image["id"]]), why)
+        )
 
     def stop(self, container: str, grace: int) -> None:
         """Stop signal, then SIGKILL after grace seconds; a container already gone is fine."""
         try:
             self.open("POST", "/containers/%s/stop" % container, {"t": grace}, grace + 60).read()
         except DockerError as exc:
-            if " 404 " not in str(exc):
+            if exc.status != 404:
                 raise

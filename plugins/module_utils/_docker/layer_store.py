@@ -14,6 +14,7 @@ import os
 import shutil
 import stat
 import typing as t
+import zlib
 
 from ansible_collections.homelab.containerd.plugins.module_utils._docker import tar_split
 from ansible_collections.homelab.containerd.plugins.module_utils._host import (
@@ -40,6 +41,10 @@ VIEW = "/run/homelab-containerd/view"
 CLONE_NEWNS = 0x00020000
 
 
+#: What reading a record of a tar stream raises that is cut short, or is no such record.
+DAMAGE = (EOFError, zlib.error, OSError, ValueError, KeyError)
+
+
 class Refused(Exception):
     """A layer that cannot be adopted; the text is half a sentence that says why."""
 
@@ -59,9 +64,14 @@ class Layer:
         self.chain, self.diff, self.parent = chain, diff, parent
         self.record = "%s/image/overlay2/layerdb/sha256/%s" % (docker_root, chain.split(":")[1])
         self.tar_split = self.record + "/tar-split.json.gz"
-        self.cache_id = files.read_text(self.record + "/cache-id")
-        if not self.cache_id:
+        self.cache_id, why = files.read(self.record + "/cache-id")
+        if self.cache_id is None and not why:
             raise Vanished(chain)
+        if not self.cache_id:
+            raise Refused(
+                "docker's record of layer %s is damaged (%s/cache-id: %s)"
+                % (chain, self.record, why or "it is empty")
+            )
         self.directory = "%s/overlay2/%s/diff" % (docker_root, self.cache_id)
         #: Bytes of the files, as docker counts them, for progress.
         self.bytes = int(files.read_text(self.record + "/size") or 0)
@@ -72,12 +82,43 @@ class Layer:
     def stream_size(self) -> int:
         """Bytes of the layer's tar stream."""
         try:
-            with gzip.open(self.tar_split) as lines:
-                return tar_split.stream_size(t.cast("t.Iterable[bytes]", lines))
+            return recorded_size(self.tar_split)
         except FileNotFoundError:
             if not os.path.isdir(self.record):
                 raise Vanished(self.chain)
             raise Refused("docker has no record of the tar stream of layer %s" % self.chain)
+        except DAMAGE as exc:
+            raise Refused(
+                "docker's record of the tar stream of layer %s is damaged (%s: %s)"
+                % (self.chain, self.tar_split, exc)
+            )
+
+
+def tar_split_of(directory: str, chain: str) -> str:
+    """docker's record of the tar stream of a layer, for the layer's directory."""
+    docker_root = os.path.dirname(os.path.dirname(os.path.dirname(directory)))
+    return "%s/image/overlay2/layerdb/sha256/%s/tar-split.json.gz" % (
+        docker_root,
+        chain.split(":")[1],
+    )
+
+
+def recorded_size(record: str) -> int:
+    """Bytes of the tar stream that a record (tar-split) describes; it is read to its end."""
+    with gzip.open(record) as lines:
+        size = tar_split.stream_size(t.cast("t.Iterable[bytes]", lines))
+    if not size:
+        raise EOFError("it is empty")  # even an empty layer's stream has an end
+    return size
+
+
+def sync_file_system(path: str) -> None:
+    """Everything that was written to the file system of PATH is on the disk when this returns.
+
+    A database's own fdatasync does not do that: directories, links and renames are in the file
+    system's journal, which may be written seconds later.
+    """
+    commands.run(["sync", "--file-system", path], timeout=600)
 
 
 def take_own_mounts() -> None:
@@ -207,7 +248,7 @@ def link_layer(source: str, target: str) -> None:
 def tar_stream(record: str, directory: str) -> t.Iterator[bytes]:
     """The tar stream of a layer, out of docker's record and the layer's files."""
     with gzip.open(record) as lines:
-        for kind, what, size in tar_split.tar_parts(t.cast("t.Iterable[bytes]", lines)):
+        for kind, what, size in _parts(record, t.cast("t.Iterable[bytes]", lines)):
             if kind == "bytes":
                 yield what
                 continue
@@ -222,3 +263,10 @@ def tar_stream(record: str, directory: str) -> t.Iterator[bytes]:
                         )
                     left -= len(chunk)
                     yield chunk
+
+
+def _parts(record: str, lines: t.Iterable[bytes]) -> t.Iterator[tar_split.Part]:
+    try:
+        yield from tar_split.tar_parts(lines)
+    except DAMAGE as exc:
+        raise commands.NodeError("the record of its tar stream, %s, is damaged: %s" % (record, exc))

@@ -54,3 +54,23 @@ def test_the_kubelets_threshold(monkeypatch, tmp_path, words, config, percent):
     monkeypatch.setattr(blobs, "KUBELET_CONFIG", str(tmp_path / "none"))
     monkeypatch.setattr(commands, "command_line", lambda name: (1, words))
     assert blobs.image_gc_percent() == percent
+
+
+@pytest.mark.parametrize(
+    ("words", "config", "kept"),
+    [
+        ([], "", 150),
+        ([], "evictionHard:\n  imagefs.available: 20%\nkind: x\n", 200),
+        ([], 'evictionHard:\n  "imagefs.available": "1Ki"\n', 1024),
+        ([], "evictionHard:\n  memory.available: 100Mi\n", 0),
+        ([], "evictionHard:\n    nodefs.available: 30%\n    imagefs.available: 0%\n", 0),
+        (["--eviction-hard=memory.available<1Gi,imagefs.available<2.5%"], "", 25),
+    ],
+)
+def test_the_kubelets_eviction(monkeypatch, tmp_path, words, config, kept):
+    (tmp_path / "config.yaml").write_text(config)
+    monkeypatch.setattr(blobs, "KUBELET_CONFIG", str(tmp_path / "config.yaml"))
+    monkeypatch.setattr(commands, "command_line", lambda name: (1, ["kubelet", *words]))
+    assert blobs.eviction_bytes(1000) == kept
+    bytes_, why = blobs.free_to_keep(1000)
+    assert bytes_ == max(kept, 150) and ("eviction" in why) == (kept > 150)

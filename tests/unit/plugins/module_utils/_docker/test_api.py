@@ -11,6 +11,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker.api imp
     DockerAPI,
     DockerError,
 )
+from support import Stream
 
 
 def test_get(engine):
@@ -65,3 +66,40 @@ def test_stopping_that_fails_is_not(engine):
     engine.answer = lambda method, path, query: (500, {"message": "tried and failed"})
     with pytest.raises(DockerError, match="tried and failed"):
         DockerAPI(engine.path).stop(engine.containers[0]["Id"], 7)
+
+
+IMAGE = {"id": "sha256:1", "tags": ["home/app:1"]}
+
+
+def test_an_image_is_gone_where_docker_says_404_and_only_there(engine):
+    engine.answer = lambda *args: (404, {"message": "No such image: sha256:1"})
+    assert DockerAPI(engine.path).layers(IMAGE) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, {"message": "stat /var/lib/docker/overlay2: input/output error"}),
+        (503, {"message": "shutting down"}),
+        (200, {}),
+        (200, None),
+        (200, "<html>"),
+    ],
+)
+def test_any_other_answer_names_the_image_and_the_cause(engine, status, body):
+    engine.answer = lambda *args: (status, body)
+    cause = body["message"] if status != 200 else "its answer"
+    with pytest.raises(DockerError, match=r"home/app:1.*%s.*run this again" % cause):
+        DockerAPI(engine.path).layers(IMAGE)
+
+
+def test_an_engine_that_went_away_is_no_missing_image(tmp_path):
+    with pytest.raises(DockerError, match=r"home/app:1.*No such file") as failure:
+        DockerAPI(str(tmp_path / "docker.sock")).layers(IMAGE)
+    assert failure.value.status is None
+
+
+def test_an_answer_that_breaks_off_is_docker_s_error(engine):
+    engine.answer = lambda *args: (200, Stream([b"{" * 9], breaks_off=True))
+    with pytest.raises(DockerError, match="/info"):
+        DockerAPI(engine.path).get("/info")

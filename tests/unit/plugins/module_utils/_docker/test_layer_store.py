@@ -98,3 +98,28 @@ def test_a_file_that_became_shorter_is_noticed(tmp_path):
         list(layer_store.tar_stream(str(tmp_path / "split.gz"), str(tmp_path)))
     (tmp_path / "f").write_bytes(b"123")
     assert list(layer_store.tar_stream(str(tmp_path / "split.gz"), str(tmp_path))) == [b"123"]
+
+
+@pytest.mark.parametrize("left", [b"", gzip.compress(b'{"type":2,"payload":"Wg=="}\n' * 9)[:-9]])
+def test_a_damaged_record_of_a_tar_stream_is_named(tmp_path, left):
+    record = tmp_path / "image/overlay2/layerdb/sha256/1"
+    record.mkdir(parents=True)
+    (record / "cache-id").write_text("x")
+    (record / "tar-split.json.gz").write_bytes(left)
+    layer = layer_store.Layer(str(tmp_path), "sha256:1", "sha256:1", "")
+    with pytest.raises(layer_store.Refused, match=r"damaged.*tar-split.json.gz"):
+        layer.stream_size()
+    if left:
+        with pytest.raises(commands.NodeError, match=r"tar-split.json.gz, is damaged"):
+            list(layer_store.tar_stream(layer.tar_split, str(tmp_path)))
+
+
+def test_a_record_that_cannot_be_read_is_no_layer_that_docker_removed(tmp_path):
+    record = tmp_path / "image/overlay2/layerdb/sha256/1"
+    record.mkdir(parents=True)
+    for make in ((record / "cache-id").touch, (record / "cache-id").mkdir):
+        make()
+        with pytest.raises(layer_store.Refused, match="layer sha256:1 is damaged .*cache-id"):
+            layer_store.Layer(str(tmp_path), "sha256:1", "sha256:1", "")
+        if (record / "cache-id").is_file():
+            (record / "cache-id").unlink()
