@@ -36,17 +36,20 @@ options:
     type: str
     required: true
   ready_timeout:
-    description: Seconds from the start of the kubelet until the API has to report Ready.
+    description:
+      - Seconds from the start of the kubelet until the API has to report Ready, from 0 to 3600.
     type: int
     default: 180
   pods_timeout:
     description:
       - Seconds after Ready until every pod of the node that was ready before has to be ready again.
-      - If a pod is not, the node stays on the new runtime, and the module fails and names the pod.
+      - From 0 to 86400. If a pod is not, the node stays on the new runtime, and the module fails
+        and names the pod.
     type: int
     default: 300
   grace_seconds:
-    description: The longest grace period of a pod in seconds, even if it has a longer one.
+    description:
+      - The longest grace period of a pod in seconds, even if it has a longer one, from 0 to 3600.
     type: int
     default: 30
   control_plane_last:
@@ -63,6 +66,13 @@ options:
     description: The kubeconfig with which the node reads its own status from the API.
     type: path
     default: /etc/kubernetes/kubelet.conf
+  preflight:
+    description:
+      - Only check that the switch can begin; it fails if it cannot, and nothing is changed.
+      - It is for a task before the node is drained. A node with an unfinished switch passes.
+    type: bool
+    default: false
+    version_added: "0.2.0"
   cni_bin_dirs:
     description: Directories of the CNI plugins of the pod network.
     type: list
@@ -142,7 +152,11 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker.api imp
     DockerAPI,
     DockerError,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._host import paths, progress
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    paths,
+    progress,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import (
     pod_status,
@@ -151,22 +165,37 @@ from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes imp
 from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal import (
     Journal,
     SwitchFailed,
+    explain,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._switch.kubelet_files import (
     flag_files,
     kubelet_files_for,
     kubelet_version,
     rollback_files,
+    without_startup_flags,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._switch.switch import (
     Switch,
-    preconditions,
+    check_begin,
 )
+
+#: The bounds of the options that are numbers of seconds.
+LIMITS = {"ready_timeout": (0, 3600), "pods_timeout": (0, 86400), "grace_seconds": (0, 3600)}
+
+
+def check_limits(params: t.Dict[str, t.Any]) -> None:
+    for name, (least, most) in LIMITS.items():
+        if not least <= params[name] <= most:
+            raise commands.NodeError(
+                "%s is %d: it has to be from %d to %d. Nothing was changed."
+                % (name, params[name], least, most)
+            )
 
 
 def run_module(module: AnsibleModule, host: Host, api: DockerAPI) -> t.Dict[str, t.Any]:
     params = module.params
     target = params["to"]
+    check_limits(params)
     journal = Journal(host)
     kubelet = kubelet_version(host)
     switch = Switch(host, api, journal, kubelet, params)
@@ -177,6 +206,10 @@ def run_module(module: AnsibleModule, host: Host, api: DockerAPI) -> t.Dict[str,
         files_after = rollback_files(journal, now, kubelet)
     if files_after == now and not journal.unfinished:
         return {"changed": False}
+    if params["preflight"]:
+        if not journal.unfinished:
+            check_begin(switch, target)
+        return {"changed": False}
     diff = [
         {"before_header": path, "after_header": path, "before": now[path], "after": text}
         for path, text in files_after.items()
@@ -184,46 +217,49 @@ def run_module(module: AnsibleModule, host: Host, api: DockerAPI) -> t.Dict[str,
     ]
     if module.check_mode:
         return {"changed": True, "diff": diff}
+    if files_after == without_startup_flags(now) and not journal.unfinished:
+        switch.write_files(files_after)
+        return {"changed": True, "diff": diff}
     if journal.unfinished:
         switch.say("an earlier switch to %s was interrupted: resuming it" % journal.unfinished)
-    before, _complaint = switch.pods()
-    waited_for = None
+    before: t.Any
+    if journal.unfinished:
+        # The kubelet may be stopped, and the API away with it.
+        before, _complaint = switch.pods()
+    else:
+        before = check_begin(switch, target)
     if before is not None:
         switch.mirrors = static_pods.mirrors(before)
-    if before is not None and not journal.unfinished:
+    waited_for = journal.waited_for
+    if not journal.unfinished:
         late = {pod["name"] for pod in pod_status.pods_not_ready(before)}
-        names = {pod_status.pod_name(pod) for pod in before["items"]}
-        waited_for = names - late
-    try:
+        waited_for = sorted({pod_status.pod_name(pod) for pod in before["items"]} - late)
         if target == "docker":
-            if not journal.unfinished:
-                switch.revive_docker()  # nothing is stopped before docker answers
-            version = switch.to_docker()
-        elif journal.unfinished == "containerd":
-            preconditions(host, params["kubeconfig"])
-            version = switch.run_containerd()
-        else:
-            preconditions(host, params["kubeconfig"])
-            version = switch.to_containerd(files_after)
-    except Exception as exc:  # whatever it is, the node has to come back
-        if target != "containerd" or not journal.unfinished or not params["rollback"]:
-            if static_pods.manifests_masked(host):
-                raise SwitchFailed(
-                    "%s\n%s is masked by a mount; run migrate or rollback to remove it."
-                    % (exc, paths.MANIFESTS)
-                ) from exc
-            raise
+            switch.revive_docker()  # nothing is stopped before docker answers
+    if target == "containerd" and journal.unfinished != "containerd":
+        switch.begin_containerd(files_after, waited_for or [])
+    try:
+        version = switch.to_docker(waited_for) if target == "docker" else switch.run_containerd()
+    # Whatever it is, the node has to come back.
+    except (Exception, KeyboardInterrupt) as exc:
+        if target == "docker" and not journal.unfinished:
+            raise  # its first word could not be written: nothing was changed
+        if target == "docker" or not params["rollback"]:
+            switch.keep_kubelet_running()
+            masked = "\n%s is masked by a mount; run migrate or rollback to remove it."
+            raise SwitchFailed(
+                explain(exc)
+                + (masked % paths.MANIFESTS if static_pods.manifests_masked(host) else "")
+            ) from exc
         switch.say("not Ready on containerd: going back to docker")
         try:
-            version = switch.to_docker()
-        except Exception as second:
-            # On whatever flags there are: a kubelet that tries is better than none.
-            host.run(["systemctl", "start", "kubelet"], check=False)
+            version = switch.to_docker(state="rolled_back")
+        except (Exception, KeyboardInterrupt) as second:
+            switch.keep_kubelet_running()
             raise SwitchFailed(
                 "Node %s did not get Ready on containerd: %s\nand not on docker either: %s"
-                % (params["node_name"], exc, second)
+                % (params["node_name"], explain(exc), explain(second))
             ) from exc
-        journal.finish("rolled_back")
         switch.stopped = pod_status.container_ids(before) if before else set()
         try:
             switch.wait_pods("docker://", waited_for)
@@ -232,7 +268,7 @@ def run_module(module: AnsibleModule, host: Host, api: DockerAPI) -> t.Dict[str,
             pods = "but not with all its pods (%s)" % late
         module.fail_json(
             msg="Node %s did not get Ready on containerd and is back on %s, Ready, %s. %s"
-            % (params["node_name"], version, pods, exc),
+            % (params["node_name"], version, pods, explain(exc)),
             rolled_back=True,
             steps=journal.timings(),
             complaints=switch.complaints,
@@ -263,6 +299,7 @@ def main() -> None:
             "kubeconfig": {"type": "path", "default": "/etc/kubernetes/kubelet.conf"},
             "cni_bin_dirs": {"type": "list", "elements": "path", "default": ["/opt/cni/bin"]},
             "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
+            "preflight": {"type": "bool", "default": False},
             "progress_file": {"type": "path"},
         },
         supports_check_mode=True,

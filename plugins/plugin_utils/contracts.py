@@ -375,6 +375,8 @@ class JournalData(_Journal, total=False):
     #: Once the node was switched to containerd; a switch to docker leaves them.
     files_before: Files
     files_containerd: Files
+    #: namespace/name of the pods that were ready when it was started.
+    waited_for: list[str]
 
 
 class SwitchStep(t.TypedDict):

@@ -27,7 +27,18 @@ def read(path: str) -> t.Tuple[t.Optional[str], t.Optional[str]]:
 
 
 def write_text(path: str, text: str, mode: t.Optional[int] = None) -> None:
-    """Replace a file in one step, on the disk before this returns; its mode stays as it was."""
+    """Replace a file in one step, on the disk before this returns; its mode stays as it was.
+
+    OSError names the file, also where it comes from a write to an open one ("No space left").
+    """
+    try:
+        _replace(path, text, mode)
+    except OSError as exc:
+        exc.filename = path
+        raise
+
+
+def _replace(path: str, text: str, mode: t.Optional[int]) -> None:
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o755, exist_ok=True)
     if mode is None:

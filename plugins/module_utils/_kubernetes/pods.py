@@ -37,6 +37,8 @@ CLUSTER_SERVICES = frozenset(
 
 GRACE_LABEL = "annotation.io.kubernetes.pod.terminationGracePeriod"
 WORKERS = 32
+#: A containerd that does not answer for so long counts as dead, and its shims are killed.
+ANSWER_SECONDS = 60
 Say = t.Callable[[str], None]
 
 
@@ -183,7 +185,7 @@ class ContainerdPods:
 
     def stop(self, longest_grace: int, say: Say) -> t.List[str]:
         """Stop and remove them all; returns complaints that do not matter to the switch."""
-        if self.host.run(["ctr", "version"], timeout=10, check=False).returncode:
+        if not self.answers():
             say("containerd does not answer: killing what its shims run")
             return self._kill_shims()
         try:
@@ -211,6 +213,15 @@ class ContainerdPods:
         _terminate([containers[identity] for identity in sandboxes], 0)
         in_parallel(self._remove, containers)
         return complaints
+
+    def answers(self) -> bool:
+        """Whether containerd answers, in the time that a restart takes on a busy machine."""
+        deadline = self.host.monotonic() + ANSWER_SECONDS
+        while self.host.run(["ctr", "version"], timeout=ANSWER_SECONDS, check=False).returncode:
+            if self.host.monotonic() > deadline:
+                return False
+            self.host.sleep(1)
+        return True
 
     def _remove(self, identity: str) -> None:
         self._ctr("tasks", "delete", "--force", identity, check=False)

@@ -20,7 +20,7 @@ import os
 import shutil
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils._host import paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, paths
 from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import pods
 
@@ -29,6 +29,8 @@ MASK = paths.RUN_DIR + "/manifests"
 CGROUPS = "/sys/fs/cgroup"
 CGROUP = "homelab-containerd-last"
 KEPT = ("etcd", "kube-apiserver")
+#: A kubelet must not be started with masked manifests for one umount that failed.
+UNMASK_TRIES = 3
 
 
 def manifests_masked(host: Host) -> bool:
@@ -43,9 +45,15 @@ def manifests_masked(host: Host) -> bool:
 
 
 def unmask_manifests(host: Host) -> None:
+    failed = 0
     while manifests_masked(host):
         # Lazily, or somebody's shell in that directory keeps it.
-        host.run(["umount", "--lazy", paths.MANIFESTS])
+        try:
+            host.run(["umount", "--lazy", paths.MANIFESTS])
+        except commands.NodeError:
+            failed += 1
+            if failed == UNMASK_TRIES:
+                raise
 
 
 def mask_manifests(host: Host) -> t.Dict[str, str]:
@@ -95,7 +103,7 @@ def move_out_of_kubepods(host: Host, pid: int) -> None:
 def remove_cgroup(host: Host) -> None:
     """Remove the cgroups; they are empty once the processes have ended."""
     top = host.path(CGROUPS)
-    for name in os.listdir(top) + ["."]:
+    for name in (os.listdir(top) if os.path.isdir(top) else []) + ["."]:
         try:
             os.rmdir(os.path.join(top, name, CGROUP))
         except OSError:

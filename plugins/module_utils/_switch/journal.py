@@ -6,10 +6,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, host, paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    files,
+    host,
+    paths,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._host.flags import flag_values
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import kubelet_flags
 
@@ -34,7 +40,7 @@ class SwitchFailed(Exception):
 
 def parse(text: t.Optional[str]) -> t.Optional[JournalData]:
     """A journal's text as data, or None where there is none; NodeError where it cannot be read."""
-    if not text:
+    if text is None:
         return None
     try:
         data = json.loads(text)
@@ -57,6 +63,17 @@ def parse(text: t.Optional[str]) -> t.Optional[JournalData]:
     return t.cast("JournalData", data)
 
 
+def read(node: host.Host) -> t.Optional[JournalData]:
+    """The node's journal, None only where there is no such file."""
+    text, why = files.read(node.path(paths.JOURNAL))
+    if why:
+        raise commands.NodeError(
+            "%s cannot be read (%s), so it is not known what an earlier switch did. Nothing was "
+            "changed. Repair the file system, and run this again." % (paths.JOURNAL, why)
+        )
+    return parse(text)
+
+
 def timings(data: JournalData) -> t.List[SwitchStep]:
     """The steps that have ended: each does when the next one starts."""
     starts = [step["start"] for step in data["steps"]]
@@ -69,7 +86,7 @@ def timings(data: JournalData) -> t.List[SwitchStep]:
 
 def journal_facts(node: host.Host) -> t.Optional[JournalFacts]:
     """What an earlier switch wrote, with the flags that the kubelet had before it."""
-    data = parse(node.read_text(paths.JOURNAL))
+    data = read(node)
     if data is None:
         return None
     path, variable = paths.KUBEADM_FLAGS
@@ -86,7 +103,9 @@ class Journal:
 
     def __init__(self, node: host.Host) -> None:
         self.host = node
-        self.data = parse(node.read_text(paths.JOURNAL))
+        self.data = read(node)
+        #: Why the journal on the disk is behind this one; the node is more important.
+        self.complaint = ""
 
     @property
     def current(self) -> JournalData:
@@ -105,6 +124,11 @@ class Journal:
         """The flag files as they were before containerd."""
         return self.data.get("files_before", {}) if self.data else {}
 
+    @property
+    def waited_for(self) -> t.Optional[t.List[str]]:
+        """The pods that were ready when an unfinished switch was started; None if unknown."""
+        return self.data.get("waited_for") if self.data and self.unfinished else None
+
     def written(self, path: str) -> t.List[t.Optional[str]]:
         """What this collection wrote to a flag file, in either direction."""
         if self.data is None:
@@ -112,11 +136,19 @@ class Journal:
         return [self.data["files_after"].get(path), self.data.get("files_containerd", {}).get(path)]
 
     def begin(
-        self, direction: Direction, files_after: Files, files_before: t.Optional[Files] = None
+        self,
+        direction: Direction,
+        files_after: Files,
+        files_before: t.Optional[Files] = None,
+        waited_for: t.Optional[t.List[str]] = None,
     ) -> None:
-        """Start a switch; files_before is for one to containerd, and kept by one to docker."""
+        """Start a switch; files_before is for one to containerd, and kept by one to docker.
+
+        NodeError if that cannot be written before anything was changed. In the middle of another
+        switch the node comes first, and the journal goes on saying that it is unfinished.
+        """
         earlier = self.data
-        self.data = {
+        data: JournalData = {
             "version": VERSION,
             "direction": direction,
             "state": "running",
@@ -124,29 +156,56 @@ class Journal:
             "steps": [],
             "files_after": files_after,
         }
+        if self.unfinished:
+            # What was broken before the first of them is not waited for after the last.
+            waited_for = self.waited_for
+        if waited_for is not None:
+            data["waited_for"] = waited_for
         if files_before is not None:
-            self.data["files_before"] = files_before
+            data["files_before"] = files_before
             # A switch to docker may be interrupted and started again: it needs these too.
-            self.data["files_containerd"] = files_after
+            data["files_containerd"] = files_after
         elif earlier is not None:
             if "files_before" in earlier:
-                self.data["files_before"] = earlier["files_before"]
+                data["files_before"] = earlier["files_before"]
             if "files_containerd" in earlier:
-                self.data["files_containerd"] = earlier["files_containerd"]
-        self.write()
+                data["files_containerd"] = earlier["files_containerd"]
+        if not self.unfinished:
+            try:
+                self._write(data)
+            except OSError as exc:
+                raise commands.NodeError(
+                    "Nothing was changed, because the journal cannot be written. " + explain(exc)
+                ) from exc
+            self.data = data
+        else:
+            self.data = data
+            self.write()
 
     def step(self, name: str) -> None:
         self.current["steps"].append({"name": name, "start": self.host.time()})
         self.write()
 
     def finish(self, state: JournalState) -> None:
-        self.current["state"] = state
-        self.current["end"] = self.host.time()
-        self.write()
+        ended = self.current.copy()
+        ended["state"] = state
+        ended["end"] = self.host.time()
+        self.write(ended)
+        self.data = ended
 
-    def write(self) -> None:
-        text = json.dumps(self.current, indent=1) + "\n"
-        self.host.write_text(paths.JOURNAL, text, mode=0o600)
+    def write(self, data: t.Optional[JournalData] = None) -> None:
+        """Once the switch has begun, a full disk must not keep the node from getting to its end.
+
+        What is on the disk then still says that the switch runs, and the next run finishes it.
+        """
+        self.complaint = ""
+        try:
+            self._write(data or self.current)
+        except OSError as exc:
+            self.complaint = "The journal is not up to date. " + explain(exc)
+
+    def _write(self, data: JournalData) -> None:
+        self.host.write_text(paths.JOURNAL, json.dumps(data, indent=1) + "\n", mode=0o600)
 
     def elapsed(self) -> float:
         """Seconds since the switch was started."""
@@ -154,3 +213,14 @@ class Journal:
 
     def timings(self) -> t.List[SwitchStep]:
         return timings(self.current)
+
+
+def explain(exc: BaseException) -> str:
+    """What went wrong, with what to do where a disk is full."""
+    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = "of %s " % exc.filename if exc.filename else ""
+        return "%s. Make room on the file system %s(df -h, df -i), and run this again." % (
+            exc,
+            place,
+        )
+    return str(exc) or type(exc).__name__

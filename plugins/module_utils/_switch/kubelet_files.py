@@ -78,6 +78,16 @@ def with_startup_flags(text: t.Optional[str]) -> str:
     return kubelet_flags.write_env(text or "", variable, words + list(STARTUP_FLAGS))
 
 
+def without_startup_flags(files: Files) -> Files:
+    """The flag files once the kubelet has started: a full disk may have kept them as they were."""
+    path, variable = paths.KUBEADM_FLAGS
+    words, error = kubelet_flags.read_env(files[path] or "", variable)
+    if error or tuple(words[-len(STARTUP_FLAGS) :]) != STARTUP_FLAGS:
+        return files
+    text = kubelet_flags.write_env(files[path] or "", variable, words[: -len(STARTUP_FLAGS)])
+    return dict(files, **{path: text})
+
+
 def rollback_files(journal: Journal, now: Files, kubelet: versions.Version) -> Files:
     """The flag files as they were, unless somebody has edited them since: then ours taken out."""
     before = journal.files_before

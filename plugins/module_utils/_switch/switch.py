@@ -36,6 +36,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pod
 from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal import (
     Journal,
     SwitchFailed,
+    explain,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._switch.kubelet_files import (
     flag_files,
@@ -45,13 +46,19 @@ from ansible_collections.homelab.containerd.plugins.module_utils._switch.kubelet
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        Direction,
         Files,
+        JournalState,
         Object,
     )
 
 POLL_SECONDS = 0.5
 #: How long etcd and the API server are kept back while other pods are slow to start.
 KEEP_SECONDS = 10
+#: systemd gives a unit 90 s to stop and 90 s to start; a busy machine may need all of it.
+UNIT_SECONDS = 240
+#: How long containerd may be away (systemd starts it again after 5 s) before the switch fails.
+CONTAINERD_SECONDS = 30
 
 
 class Switch:
@@ -87,21 +94,41 @@ class Switch:
         self.journal.step(name)
         self.say(text)
 
-    def to_containerd(self, files_after: Files) -> str:
+    def begin_containerd(self, files_after: Files, waited_for: t.List[str]) -> None:
+        """The journal's first word; nothing was changed until it is on the disk."""
         now = flag_files(self.host)
         before = None
         if now == files_after or self.journal.unfinished:
             # A switch to docker that was interrupted early has left containerd's flags: they are
             # not what was before.
             before = self.journal.files_before
-        self.journal.begin("containerd", files_after, before or now)
-        return self.run_containerd()
+        self.journal.begin("containerd", files_after, before or now, waited_for)
+
+    def stop_kubelet(self) -> None:
+        """Stop it, and let the next one see all manifests.
+
+        In this order: a kubelet that runs would start etcd and the API server a second time.
+        """
+        try:
+            self.host.run(["systemctl", "stop", "kubelet"], timeout=UNIT_SECONDS)
+        finally:
+            static_pods.unmask_manifests(self.host)
+
+    def keep_kubelet_running(self) -> None:
+        """After a failure: on whatever flags there are, a kubelet that tries is better than none.
+
+        One that runs is left alone: etcd and the API server may still be on docker beside it.
+        """
+        if self.host.run(["systemctl", "is-active", "kubelet"], check=False).returncode == 0:
+            return
+        static_pods.unmask_manifests(self.host)
+        self.host.run(["systemctl", "reset-failed", "kubelet"], check=False)
+        self.host.run(["systemctl", "start", "kubelet"], check=False, timeout=UNIT_SECONDS)
 
     def run_containerd(self) -> str:
         """Every step can be done again, so an unfinished switch is simply run once more."""
-        static_pods.unmask_manifests(self.host)
         self.step("stop kubelet", "stopping the kubelet (1 of 3)")
-        self.host.run(["systemctl", "stop", "kubelet"])
+        self.stop_kubelet()
         hidden = self.keep_control_plane()
         self.step("stop pods", "stopping the pods (2 of 3)")
         grace = self.params["grace_seconds"]
@@ -113,8 +140,15 @@ class Switch:
         self.ready_seconds = self.journal.elapsed()
         if hidden:
             version = self.switch_control_plane(hidden)
-        self.journal.finish("done")
+        self.finish("done")
         return version
+
+    def finish(self, state: JournalState) -> None:
+        # An interrupted run has left it, also where what was in it is gone.
+        static_pods.remove_cgroup(self.host)
+        self.journal.finish(state)
+        if self.journal.complaint:
+            self.complaints.append(self.journal.complaint)
 
     def keep_control_plane(self) -> t.Dict[str, str]:
         """Prepare etcd and the API server of this node to stay until the rest has moved.
@@ -156,8 +190,7 @@ class Switch:
         self.restore_mirrors()
         # The kubelet is started again, so that it watches the manifests' own directory again.
         static_pods.unmask_manifests(self.host)
-        static_pods.remove_cgroup(self.host)
-        self.host.run(["systemctl", "stop", "kubelet"])
+        self.host.run(["systemctl", "stop", "kubelet"], timeout=UNIT_SECONDS)
         started = self.start_kubelet(self.journal.current["files_after"])
         return self.wait_ready("containerd://", started)
 
@@ -172,27 +205,47 @@ class Switch:
         missing = [pod for name, pod in sorted(self.mirrors.items()) if name not in have]
         path = static_pods.MASK + ".json"
         created = {"apiVersion": "v1", "kind": "List", "items": missing}
-        self.host.write_text(path, json.dumps(created))
-        done = self.kubectl("create", "-f", path, seconds=30) if missing else None
-        if done and done.returncode:
-            self.complaints.append(done.stderr.strip())
-        os.unlink(self.host.path(path))
+        if not missing:
+            return
+        try:
+            # A pod's specification may hold passwords.
+            self.host.write_text(path, json.dumps(created), mode=0o600)
+            done = self.kubectl("create", "-f", path, seconds=30)
+            if done.returncode:
+                self.complaints.append(done.stderr.strip())
+            os.unlink(self.host.path(path))
+        except OSError as exc:
+            self.complaints.append(explain(exc))  # the kubelet does it, only later
 
     def wait_tasks(self, count: int, seconds: float) -> None:
         """Wait until containerd runs so many containers and sandboxes, or no longer than that."""
-        deadline = self.host.monotonic() + seconds
-        while self.containerd.running() < count and self.host.monotonic() < deadline:
+        start = self.host.monotonic()
+        while True:
+            waited = self.host.monotonic() - start
+            try:
+                if self.containerd.running() >= count or waited > seconds:
+                    return
+            except commands.NodeError:
+                # It was killed, say: a node that is Ready does not go back for that.
+                if waited > CONTAINERD_SECONDS:
+                    raise
             self.host.sleep(0.1)
 
     def api_away(self) -> bool:
         return self.kubectl("get", "--raw", "/readyz", seconds=2).returncode != 0
 
-    def to_docker(self) -> str:
+    def to_docker(
+        self, waited_for: t.Optional[t.List[str]] = None, state: JournalState = "done"
+    ) -> str:
         files_after = rollback_files(self.journal, flag_files(self.host), self.kubelet)
-        self.journal.begin("docker", files_after)
-        static_pods.unmask_manifests(self.host)
+        resumed = self.journal.unfinished
+        if resumed:
+            # Before anything is written: no kubelet starts with masked manifests from here on.
+            self.stop_kubelet()
+        self.journal.begin("docker", files_after, waited_for=waited_for)
         self.step("stop kubelet", "stopping the kubelet (1 of 4)")
-        self.host.run(["systemctl", "stop", "kubelet"])
+        if not resumed:
+            self.stop_kubelet()
         self.step("stop pods", "stopping the pods (2 of 4)")
         self.complaints += self.containerd.stop(self.params["grace_seconds"], self.say)
         self.step("start docker", "making sure that docker answers (3 of 4)")
@@ -203,13 +256,12 @@ class Switch:
             self.complaints += self.docker.stop(self.params["grace_seconds"], self.say)
         except DockerError as exc:
             self.complaints.append(str(exc))  # the kubelet on docker deals with what is left
-        static_pods.remove_cgroup(self.host)
         self.step("start kubelet", "starting the kubelet on docker (4 of 4)")
         started = self.start_kubelet(self.journal.current["files_after"])
         self.journal.step("wait for Ready")
         version = self.wait_ready("docker://", started)
         self.ready_seconds = self.journal.elapsed()
-        self.journal.finish("done")
+        self.finish(state)
         return version
 
     def write_files(self, wanted: Files) -> None:
@@ -220,11 +272,18 @@ class Switch:
     def start_kubelet(self, files: Files) -> float:
         """Start it on these flag files, and return when that was."""
         path = paths.KUBEADM_FLAGS[0]
-        self.write_files(dict(files, **{path: with_startup_flags(files[path])}))
+        try:
+            self.write_files(dict(files, **{path: with_startup_flags(files[path])}))
+        except OSError:
+            # A full disk: they only make it faster, and on the way back there may be nothing else.
+            self.write_files(files)
         started = self.host.time()
         self.host.run(["systemctl", "reset-failed", "kubelet"], check=False)
-        self.host.run(["systemctl", "start", "kubelet"])
-        self.write_files(files)
+        self.host.run(["systemctl", "start", "kubelet"], timeout=UNIT_SECONDS)
+        try:
+            self.write_files(files)
+        except OSError as exc:
+            self.complaints.append(explain(exc))
         return started
 
     def revive_containerd(self) -> None:
@@ -232,8 +291,9 @@ class Switch:
 
         It is restarted in any case, so that its CRI forgets the pods that were just removed.
         """
+        restart = ["systemctl", "restart", "containerd"]
         self.host.run(["systemctl", "reset-failed", "containerd"], check=False)
-        if self.host.run(["systemctl", "restart", "containerd"], check=False).returncode == 0:
+        if self.host.run(restart, check=False, timeout=UNIT_SECONDS).returncode == 0:
             return
         before = self.host.read_text(paths.CONTAINERD_CONFIG_BEFORE)
         self.say("containerd does not start; putting its configuration back as it was before")
@@ -243,10 +303,10 @@ class Switch:
             config = self.host.path(paths.CONTAINERD_CONFIG)
             os.rename(config, config + ".homelab-broken")
         self.host.run(["systemctl", "reset-failed", "containerd"], check=False)
-        self.host.run(["systemctl", "restart", "containerd"], check=False)
+        self.host.run(restart, check=False, timeout=UNIT_SECONDS)
 
     def revive_docker(self) -> None:
-        self.host.run(["systemctl", "start", "docker"], check=False, timeout=120)
+        self.host.run(["systemctl", "start", "docker"], check=False, timeout=UNIT_SECONDS)
         deadline = self.host.monotonic() + 60
         while True:
             try:
@@ -294,7 +354,10 @@ class Switch:
         """The JSON that kubectl gets, or None and the last line of its complaint."""
         done = self.kubectl("get", *words, "-o", "json")
         if done.returncode == 0:
-            return json.loads(done.stdout), ""
+            try:
+                return json.loads(done.stdout), ""
+            except ValueError as exc:
+                return None, "kubectl printed no JSON: %s" % exc
         return None, (done.stderr.strip().splitlines() or ["the API did not answer"])[-1]
 
     def node_status(self, prefix: str, started: float) -> t.Tuple[t.Optional[str], str]:
@@ -364,16 +427,46 @@ class Switch:
             self.host.sleep(POLL_SECONDS)
 
 
-def preconditions(host: Host, kubeconfig: str) -> None:
-    """What has to hold before the kubelet is stopped; better a failure than an outage."""
-    plugins = host.run(["ctr", "plugins", "list"]).stdout
-    if not client.cri_ready(plugins):
-        raise commands.NodeError(
-            "containerd's CRI does not answer on this node, so nothing was changed. Run the role "
-            "containerd first.\n%s" % host.journal_tail("containerd")
-        )
+def check_begin(switch: Switch, to: Direction) -> Object:
+    """What has to hold before anything is stopped; better a failure than an outage.
+
+    Returns the node's pods. NodeError if something does not hold: nothing was changed.
+    """
+    host, kubeconfig = switch.host, switch.params["kubeconfig"]
+    if to == "containerd":
+        plugins = host.run(["ctr", "plugins", "list"]).stdout
+        if not client.cri_ready(plugins):
+            raise commands.NodeError(
+                "containerd's CRI does not answer on this node, so nothing was changed. Run the "
+                "role containerd first.\n%s" % host.journal_tail("containerd")
+            )
+    else:
+        if not switch.journal.files_before:
+            raise commands.NodeError(
+                "This node cannot go back to docker: %s does not say which flags its kubelet had "
+                "there, so this collection did not switch it. Nothing was changed. Leave the node "
+                "out (--limit)." % paths.JOURNAL
+            )
+        shown = host.run(["systemctl", "show", "docker.service", "-p", "LoadState"], check=False)
+        if shown.stdout.strip() in ("LoadState=masked", "LoadState=not-found"):
+            raise commands.NodeError(
+                "docker.service is %s on this node, so it cannot go back to docker. Nothing was "
+                "changed. Install docker, or run systemctl unmask docker.service docker.socket."
+                % shown.stdout.strip().partition("=")[2]
+            )
     if not host.exists(kubeconfig):
         raise commands.NodeError(
             "There is no %s on this node to ask the API with (kubeconfig); nothing was changed."
             % kubeconfig
         )
+    # The very calls that tell later whether the node is Ready and its pods run.
+    found, complaint = switch.get("node", switch.params["node_name"])
+    pods, complaint = switch.pods() if found is not None else (None, complaint)
+    if pods is None:
+        raise commands.NodeError(
+            "The API does not answer this node with %s, so the switch could not see whether the "
+            "node is Ready: %s. Nothing was changed. Look whether its client certificate has "
+            "expired (kubeadm before 1.17 left one in it that nobody renews, "
+            "kubernetes/kubeadm#1753), and run this again." % (kubeconfig, complaint)
+        )
+    return t.cast("Object", pods)

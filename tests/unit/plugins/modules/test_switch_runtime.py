@@ -107,6 +107,11 @@ class Machine(Host):
         self.kubelet = self.flags.read_text()
         self.effects: list[str] = []
         self.crash_before = 0
+        #: What happens at an effect, a write or a command: (kind, text) to an exception or None.
+        self.fault = lambda kind, text: None
+        self.kubelet_runs = True
+        #: Starts of the kubelet without etcd and the API server, neither from it nor from docker.
+        self.bad_starts: list[str] = []
         self.manifests = self.file(paths.MANIFESTS)
         self.manifests.mkdir()
         for name in ("etcd", "kube-apiserver", "kube-scheduler"):
@@ -146,10 +151,25 @@ class Machine(Host):
     def effect(self, text: str) -> None:
         if self.crash_before and len(self.effects) + 1 == self.crash_before:
             raise Crash
+        self.meet("effect", text)
         self.effects.append(text)
+
+    def meet(self, kind: str, text: str) -> None:
+        fault = self.fault(kind, text)
+        if fault:
+            raise fault
+
+    @property
+    def docker_runs(self) -> set[str]:
+        return {
+            entry["Labels"]["io.kubernetes.container.name"]
+            for entry in self.engine.containers
+            if entry["State"] == "running" and "io.kubernetes.container.name" in entry["Labels"]
+        }
 
     def write_text(self, path: str, text: str, mode: int | None = None) -> None:
         self.effect("write " + pathlib.Path(path).name)
+        self.meet("write", path)
         # In one step, as the real one does it; that it is on the disk then has its own test.
         self.file(path).write_text(text)
 
@@ -171,14 +191,27 @@ class Machine(Host):
 
     def run(self, words, timeout=60, check=True):
         line = " ".join(words)
-        if words[0] in ("systemctl", "mount", "umount"):
+        try:
+            self.meet("command", line)
+        except commands.NodeError:
+            if check:
+                raise
+            return subprocess.CompletedProcess(words, 127, "", "as the test says")
+        if words[0] in ("systemctl", "mount", "umount") and words[1] not in ("show", "is-active"):
             self.effect(line)
         if words[0] in ("mount", "umount"):
             self.mount(words)
         if line == "systemctl start kubelet":
             self.kubelet = self.flags.read_text()
             self.seen_by_kubelet.append(sorted(os.listdir(self.manifests)))
+            self.kubelet_runs = True
+            if len(os.listdir(self.manifests)) < 3 and not self.docker_runs > set(static_pods.KEPT):
+                self.bad_starts.append("%s, after %s" % (line, self.effects[-4:]))
+        if line == "systemctl stop kubelet":
+            self.kubelet_runs = False
         failed = line in self.failing
+        if line == "systemctl is-active kubelet":
+            failed = not self.kubelet_runs
         # The API server runs where the kubelet sees its manifest.
         if line.endswith("/readyz") and len(os.listdir(self.manifests)) < 3:
             failed = True
@@ -226,6 +259,7 @@ class Machine(Host):
                     "rollback": True,
                     "kubeconfig": "/etc/kubernetes/admin.conf",
                     "cni_bin_dirs": ["/opt/cni/bin"],
+                    "preflight": False,
                     "progress_file": None,
                 },
                 **params,
@@ -313,10 +347,105 @@ def test_the_way_back_keeps_what_the_owner_wrote_since(machine):
     assert machine.files == (KUBEADM, EXTRA_AFTER.replace("10.0.0.2", "10.0.0.3"))
 
 
-def test_a_way_back_without_a_journal(machine):
+def test_a_node_that_was_never_on_docker_does_not_go_back(machine, engine):
     machine.flags.write_text(ON_CONTAINERD)
+    with pytest.raises(commands.NodeError, match=r"cannot go back .*Nothing was changed.*--limit"):
+        machine.switch("docker")
+    assert machine.files[0] == ON_CONTAINERD
+    assert machine.effects == [] and engine.stopped == []
+
+
+def test_a_masked_docker_is_found_before_anything_stops(machine):
+    machine.switch("containerd")
+    output = machine.output
+
+    def masked(line):
+        return "LoadState=masked\n" if line.startswith("systemctl show docker") else output(line)
+
+    machine.output = masked
+    with pytest.raises(commands.NodeError, match=r"docker.service is masked .*Nothing was changed"):
+        machine.switch("docker")
+    assert machine.effects == []
+
+
+@pytest.mark.parametrize("call", ["get node ", "get pods "])
+@pytest.mark.parametrize("to", ["containerd", "docker"])
+def test_an_api_that_cannot_be_asked_is_found_before_anything_stops(machine, engine, call, to):
+    if to == "docker":
+        machine.switch("containerd")
+    stopped = list(engine.stopped)
+    machine.fault = lambda kind, text: (
+        commands.NodeError("Unauthorized") if kind == "command" and call in text else None
+    )
+    with pytest.raises(commands.NodeError, match=r"Nothing was changed.*kubeadm#1753"):
+        machine.switch(to)
+    assert machine.effects == [] and engine.stopped == stopped
+
+
+def test_a_preflight_only_checks(machine):
+    assert machine.switch("containerd", preflight=True) == {"changed": False}
+    assert machine.effects == [] and machine.files == (KUBEADM, EXTRA)
+    machine.plugins = read_recorded("containerd-1.6.20/plugins-cri-off.txt")
+    with pytest.raises(commands.NodeError, match="nothing was changed"):
+        machine.switch("containerd", preflight=True, check_mode=True)
+
+
+@pytest.mark.parametrize("name", sorted(switch_runtime.LIMITS))
+def test_seconds_have_bounds(machine, name):
+    for value in (-1, 10**6):
+        with pytest.raises(commands.NodeError, match=name + " is .*Nothing was changed"):
+            machine.switch("containerd", **{name: value})
+    assert machine.effects == []
+
+
+def test_a_rerun_does_not_wait_for_what_was_broken_before(machine):
+    (broken,) = [p for p in machine.pods["items"] if p["metadata"]["name"] == "data-0"]
+    for condition in broken["status"]["conditions"]:
+        condition["status"] = "False"
+    with pytest.raises(Crash):
+        machine.switch("containerd", crash_before=5)
+    waited_for = json.loads(machine.journal.read_text())["waited_for"]
+    assert len(waited_for) == len(machine.pods["items"]) - 1 and "home/data-0" not in waited_for
+    assert machine.switch("containerd", pods_timeout=0)["changed"] is True
+
+
+def test_flags_for_the_start_that_could_not_be_taken_out_are_no_reason_to_switch_again(machine):
+    machine.switch("containerd")
+    machine.flags.write_text(kubelet_files.with_startup_flags(ON_CONTAINERD))
+    assert machine.switch("containerd", check_mode=True)["changed"] is True
+    assert machine.effects == []
+    assert machine.switch("containerd")["changed"] is True
+    assert machine.effects == ["write kubeadm-flags.env"]
+    assert machine.files == (ON_CONTAINERD, EXTRA_AFTER)
+    assert machine.switch("containerd") == {"changed": False}
     machine.switch("docker")
-    assert machine.files[0] == KUBEADM
+    assert machine.files == (KUBEADM, EXTRA)
+
+
+def test_containerd_that_is_started_again_does_not_undo_a_good_switch(machine):
+    start = []
+
+    def away(kind, text):
+        if kind == "command" and text == "ctr -n k8s.io tasks list":
+            start.append(machine.now)
+            if machine.now - start[0] < 6:
+                return commands.NodeError("connection refused")
+        return None
+
+    machine.fault = away
+    assert machine.switch("containerd", control_plane_last=True)["changed"] is True
+    assert len(start) > 2 and machine.state == "done"
+
+
+def test_the_cgroup_goes_also_where_its_processes_went_before(machine, engine):
+    (machine.cgroups / "cpuset" / static_pods.CGROUP).mkdir(parents=True)
+    with pytest.raises(Crash):
+        machine.switch("containerd", crash_before=4)
+    for entry in engine.containers:
+        if entry["Labels"].get("io.kubernetes.container.name") in static_pods.KEPT:
+            entry["State"] = "exited"
+    machine.switch("containerd", control_plane_last=True)
+    assert not (machine.cgroups / "cpuset" / static_pods.CGROUP).exists()
 
 
 def test_a_node_that_does_not_get_ready_goes_back_by_itself(machine):
@@ -361,6 +490,7 @@ def test_an_unexpected_error_takes_the_node_back_too(machine, monkeypatch):
     with pytest.raises(journal.SwitchFailed, match="No space left"):
         machine.switch("containerd")
     assert machine.effects.count("systemctl stop kubelet") == 2
+    assert machine.kubelet_runs
 
 
 def test_a_cri_that_does_not_answer_stops_it_before_anything(machine, engine):
@@ -374,7 +504,7 @@ def test_a_cri_that_does_not_answer_stops_it_before_anything(machine, engine):
 @pytest.mark.parametrize("containerd", ["1.6.20", "1.7.24", "2.4.2"])
 def test_the_cri_of_each_containerd_is_recognised(machine, containerd):
     machine.plugins = read_recorded("containerd-%s/plugins-cri-on.txt" % containerd)
-    switch.preconditions(machine, "/etc/kubernetes/admin.conf")
+    assert machine.switch("containerd", check_mode=False)["changed"] is True
 
 
 def test_no_kubeconfig_stops_it_before_anything(machine):
@@ -570,3 +700,84 @@ def test_wherever_it_breaks_off_the_next_run_goes_on(machine, direction, last, t
             assert machine.files == expected, "%s, then to %s" % (where, to)
         machine.switch("docker")
         assert machine.files == (KUBEADM, EXTRA), where
+
+
+def full_disk(path):
+    return OSError(28, "No space left on device", path)
+
+
+#: Each makes of the nth write, command or effect what goes wrong there, once or from there on.
+FAULTS = {
+    "a write finds the disk full": ("write", lambda text: full_disk(text), False),
+    "the disk stays full": ("write", lambda text: full_disk(text), True),
+    "a command fails": ("command", lambda text: commands.NodeError("%s: it says" % text), False),
+    "somebody interrupts it": ("effect", lambda text: KeyboardInterrupt(), False),
+}
+
+
+def broken_runs(machine, direction, last, fault):
+    """Runs the switch with the fault at its first place, its second, …; the caller mends it."""
+    kind, make, stays = FAULTS[fault]
+    place = 0
+    while True:
+        place += 1
+        machine.engine.containers[:] = copy.deepcopy(machine.at_first)
+        machine.journal.unlink(missing_ok=True)
+        assert machine.files == (KUBEADM, EXTRA)
+        if direction == "docker":
+            machine.switch("containerd")
+        seen: list[str] = []
+
+        def breaks(found, text, seen=seen, place=place):
+            if found != kind:
+                return None
+            seen.append(text)
+            here = len(seen) >= place if stays else len(seen) == place
+            return make(text) if here else None
+
+        machine.fault = breaks
+        before = (machine.files, machine.journal.exists() and machine.journal.read_text())
+        said = ""
+        try:
+            machine.switch(direction, control_plane_last=last)
+        except (Failed, commands.NodeError, DockerError, journal.SwitchFailed) as exc:
+            said = str(exc)
+        except KeyboardInterrupt:
+            said = "Nothing was changed"  # before the first word of the journal
+            assert "systemctl stop kubelet" not in machine.effects
+        machine.fault = lambda kind, text: None
+        if len(seen) < place:
+            assert place > 3
+            machine.switch("docker")
+            return
+        yield "%s, %d: %s; %s" % (fault, place, seen[place - 1], said), said, before
+
+
+@pytest.mark.parametrize(
+    ("direction", "last"), [("containerd", False), ("containerd", True), ("docker", False)]
+)
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+def test_whatever_fails_the_kubelet_runs_and_the_same_command_again_finishes(
+    machine, direction, last, fault
+):
+    for where, said, before in broken_runs(machine, direction, last, fault):
+        assert machine.kubelet_runs, where
+        assert machine.bad_starts == [], where
+        assert not machine.masked_manifests.exists() or machine.docker_runs, where
+        if "othing was changed" in said or "write switch.json" not in machine.effects:
+            text = machine.journal.exists() and machine.journal.read_text()
+            assert (machine.files, text) == before, where
+        elif machine.state in ("done", "rolled_back"):
+            on_docker = "container-runtime-endpoint" not in machine.kubelet
+            to = json.loads(machine.journal.read_text())["direction"]
+            assert on_docker == (to == "docker"), where
+        if "write" in FAULTS[fault] and said:
+            assert "Make room" in said and "run this again" in said, where
+        machine.switch(direction, control_plane_last=last)
+        assert machine.state == "done" or "othing was changed" in said, where
+        expected = (KUBEADM, EXTRA) if direction == "docker" else (ON_CONTAINERD, EXTRA_AFTER)
+        assert machine.files == expected, where
+        assert not machine.masked_manifests.exists(), where
+        assert machine.switch(direction) == {"changed": False}, where
+        assert machine.effects == [], where
+        machine.switch("docker")

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, paths
@@ -75,16 +76,61 @@ def test_facts(host):
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "null", "[]", '"x"', "{}", '{"version": "1"}', '{"version": 1, "state": "done"}'],
+    ["", "{", "null", "[]", '"x"', "{}", '{"version": "1"}', '{"version": 1, "state": "done"}'],
 )
 def test_a_damaged_one_is_refused(text):
     with pytest.raises(commands.NodeError, match="cannot be read .*move the journal away"):
         journal.parse(text)
 
 
-@pytest.mark.parametrize("text", [None, ""])
-def test_there_is_none(text):
-    assert journal.parse(text) is None
+def test_there_is_none(host):
+    assert journal.parse(None) is None
+    assert journal.read(host) is None
+
+
+def test_one_that_cannot_be_opened_is_not_none(host):
+    pathlib.Path(host.path(paths.JOURNAL)).mkdir(parents=True)
+    for read in (journal.Journal, journal.journal_facts):
+        with pytest.raises(commands.NodeError, match="cannot be read .*opened.* Nothing was chang"):
+            read(host)
+
+
+def full(path, text, mode=None):
+    raise OSError(28, "No space left on device", path)
+
+
+def test_a_first_word_that_cannot_be_written_begins_nothing(host, monkeypatch):
+    monkeypatch.setattr(host, "write_text", full)
+    written = journal.Journal(host)
+    with pytest.raises(
+        commands.NodeError,
+        match=r"Nothing was changed.*No space left.*switch.json.*Make room.*run this again",
+    ):
+        written.begin("containerd", AFTER, BEFORE)
+    assert written.data is None and written.unfinished is None
+
+
+def test_a_full_disk_later_is_told_and_stops_nothing(host, monkeypatch):
+    written = journal.Journal(host)
+    written.begin("containerd", AFTER, BEFORE)
+    with monkeypatch.context() as patched:
+        patched.setattr(host, "write_text", full)
+        written.begin("docker", BEFORE)
+        written.step("stop kubelet")
+        assert "Make room" in written.complaint
+        assert journal.Journal(host).unfinished == "containerd"
+    written.finish("done")
+    assert written.complaint == "" and journal.Journal(host).unfinished is None
+
+
+def test_the_pods_to_wait_for_are_those_of_the_first_start(host):
+    journal.Journal(host).begin("containerd", AFTER, BEFORE, ["home/data-0"])
+    second = journal.Journal(host)
+    assert second.waited_for == ["home/data-0"]
+    second.begin("docker", BEFORE, waited_for=[])
+    assert journal.Journal(host).waited_for == ["home/data-0"]
+    second.finish("done")
+    assert journal.Journal(host).waited_for is None
 
 
 def test_one_of_a_newer_version_is_refused(host):
