@@ -21,7 +21,9 @@ extends_documentation_fragment:
   - homelab.containerd.attributes.info
 options:
   path:
-    description: The file. It must not exist. Remove it after use, because it may have passwords in it.
+    description:
+      - The file. It must not exist.
+      - Remove it after use, because it may have passwords in it.
     type: path
     required: true
   groups:
@@ -44,7 +46,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 native:
-  description: Whether testinfra's own connections know all of the options. Otherwise it needs C(--force-ansible).
+  description:
+    - Whether testinfra's own connections know all of the options. Otherwise it needs
+      C(--force-ansible).
   returned: success
   type: bool
 """
