@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import secrets
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import PurePath
 from typing import Any
 
+import proof
 import pytest
 import testinfra
 from nodes import STATE_DIR, Cluster, Node, Settings, flags, forget_image, full_name, stored_images
@@ -22,10 +25,20 @@ from testinfra.utils.ansible_runner import AnsibleRunner
 
 ORDER = ("test_runtime", "test_workloads", "test_cri", "test_builds")
 PROBES = (("buildctl", "--version"), ("kubeadm", "version"), ("kubectl", "version", "--client"))
+#: On each namespace of ours, with the run's own value.
+LABEL = "homelab.containerd/verify"
+PREFIX = "homelab-containerd-verify-"
+#: A namespace of ours that is older is of a run that was killed.
+LEFTOVER = datetime.timedelta(hours=6)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--results", help="write each test's outcome to this file, as JSON")
+    parser.addoption("--run-id", default="", help="what the file of results has to say")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Recorder(config), "homelab-containerd-recorder")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,48 +46,153 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ORDER.index(item.path.stem))
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The outcomes as the role verify wants them, in the order they came."""
-    path = config.getoption("--results")
-    if not path:
-        return
-    stats = terminalreporter.stats
-    reports = [
-        (outcome, report)
-        for outcome in ("passed", "failed", "skipped", "error")
-        for report in stats.get(outcome, [])
-    ]
-    reports.sort(key=lambda pair: pair[1].start)
-    results = []
-    failures = []
-    lines = []
-    for outcome, report in reports:
-        seconds = round(report.duration, 2)
-        line = f"{outcome:<7} {seconds:6.2f} s  {report.nodeid}"
-        if outcome == "skipped":
-            line += f": {report.longrepr[2].removeprefix('Skipped: ')}"
-        if outcome in ("failed", "error"):
-            failures.append({"name": report.nodeid, "text": report.longreprtext})
-        lines.append(line)
-        results.append({"name": report.nodeid, "outcome": outcome, "seconds": seconds})
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump({"results": results, "failures": failures, "lines": lines}, file)
+class Recorder:
+    """Notes what each test said, and fails a run that proves nothing."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.reports: dict[str, list[pytest.TestReport]] = {}
+        self.not_run: list[str] = []
+        self.failures: list[dict[str, str]] = []
+        self.problems: list[tuple[str, str]] = []
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self.not_run += [item.nodeid for item in items]
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if not report.passed:
+            self.not_run.append(report.nodeid)
+            self.failures.append({"name": report.nodeid, "text": report.longreprtext})
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.reports.setdefault(report.nodeid, []).append(report)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, None, None]:
+        """Judge first: the summary is printed by the others, and the exit code is read last."""
+        if self.config.option.collectonly:
+            return (yield)
+        results = [self._result(name, reports) for name, reports in self.reports.items()]
+        tests = [_test(result) for result in results]
+        try:
+            hosts = _hosts(self.config)
+        except Exception as exc:
+            hosts = {}
+            self.problems.append(("", f"the inventory could not be read: {exc}"))
+        self.problems += proof.problems(tests, hosts, self.not_run)
+        if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            self.problems.append(("", f"pytest ended with exit code {int(exitstatus)}"))
+        if self.problems and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._write(results, sorted(hosts))
+        return (yield)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.problems:
+            terminalreporter.section("this is no proof")
+            for host, text in self.problems:
+                terminalreporter.line(f"{host}: {text}" if host else text)
+
+    def _result(self, name: str, reports: list[pytest.TestReport]) -> dict[str, Any]:
+        """One outcome of a test's setup, call and teardown: the worst."""
+        outcome, reason = "", ""
+        for report in reports:
+            if report.failed:
+                outcome = "failed" if report.when == "call" else "error"
+                self.failures.append({"name": name, "text": report.longreprtext})
+            elif outcome in ("failed", "error"):
+                continue
+            elif hasattr(report, "wasxfail"):
+                outcome = "xfailed" if report.skipped else "xpassed"
+            elif report.outcome not in ("passed", "skipped"):
+                # A plugin's own: a test that is tried again.
+                outcome = report.outcome
+            elif report.skipped:
+                outcome = outcome or "skipped"
+                told = report.longrepr
+                reason = told[2].removeprefix("Skipped: ") if isinstance(told, tuple) else str(told)
+            elif report.when == "call":
+                outcome = outcome or "passed"
+        return {
+            "name": name,
+            "outcome": outcome or "not run",
+            "seconds": round(sum(report.duration for report in reports), 2),
+            "reason": reason,
+        }
+
+    def _write(self, results: list[dict[str, Any]], hosts: list[str]) -> None:
+        """The outcomes as the role verify wants them, in the order they came."""
+        path = self.config.getoption("--results")
+        if not path:
+            return
+        lines = []
+        for result in results:
+            line = f"{result['outcome']:<7} {result['seconds']:6.2f} s  {result['name']}"
+            lines.append(line + (f": {result['reason']}" if result["reason"] else ""))
+        for host, text in self.problems:
+            name = f"proof[ansible://{host}]" if host else "proof"
+            lines.append(f"failed           {name}: {text}")
+            self.failures.append({"name": name, "text": text})
+            results.append({"name": name, "outcome": "failed", "seconds": 0.0, "reason": text})
+        written = {
+            "run": self.config.getoption("--run-id"),
+            "hosts": hosts,
+            "results": results,
+            "failures": self.failures,
+            "lines": lines,
+        }
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(written, file)
+
+
+def _test(result: dict[str, Any]) -> proof.Test:
+    """test_cri.py::test_logs[ansible://node1]"""
+    file, _colons, rest = result["name"].partition("::")
+    name, _bracket, parameter = rest.partition("[")
+    host = parameter.removesuffix("]").partition("://")[2]
+    kind = PurePath(file).stem.removeprefix("test_")
+    return proof.Test(host, kind, name, result["outcome"], result["reason"])
+
+
+def _hosts(config: pytest.Config) -> dict[str, frozenset[str]]:
+    """The hosts that --hosts names, each with the kinds of tests that it has to pass."""
+    found = {}
+    for asked in (config.option.hosts or "local://").split(","):
+        hosts = testinfra.get_hosts([asked], ansible_inventory=config.option.ansible_inventory)
+        if not hosts:
+            found[asked.partition("://")[2] or asked] = proof.KINDS
+        for host in hosts:
+            variables = _variables(host)
+            name = host.backend.get_pytest_id().partition("://")[2]
+            found[name] = proof.expected_kinds(
+                variables.get("group_names", []), Settings.of(variables).buildkit
+            )
+    return found
 
 
 def _variables(host: Host) -> dict[str, Any]:
-    """The host's variables, where Ansible's inventory knows it."""
-    with contextlib.suppress(RuntimeError, NotImplementedError):
-        return dict(host.ansible.get_variables())
-    return {}
+    """The host's variables, where it comes from Ansible's inventory."""
+    return dict(host.ansible.get_variables()) if host.backend.HAS_RUN_ANSIBLE else {}
 
 
 @contextlib.contextmanager
 def _as_root(host: Host) -> Iterator[Host]:
     if host.run("id -u").stdout.strip() == "0":
         yield host
-    else:
-        with host.sudo():
-            yield host
+        return
+    with host.sudo():
+        # Without root little is found, and it would look as if it were not there.
+        user = host.run("id -u")
+        if user.stdout.strip() != "0":
+            pytest.fail(
+                f"{host.backend.get_pytest_id()}: the tests have to be root on the node, and sudo"
+                f" failed: {(user.stderr or user.stdout).strip()}. Check the user and the become"
+                " settings of the inventory, or give ansible-playbook the password with -K.",
+                pytrace=False,
+            )
+        yield host
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +209,18 @@ def node(host: Host) -> Iterator[Node]:
 
 
 @pytest.fixture(scope="module")
-def kubelet(node: Node) -> list[str]:
+def kubelet(node: Node, host: Host) -> list[str]:
     """The kubelet's real command line."""
     if not node.has_unit("kubelet.service"):
-        pytest.skip(f"{node.name} has no kubelet")
+        groups = sorted(set(_variables(host).get("group_names", [])) & set(proof.GROUPS))
+        node.check(
+            not groups,
+            f"a kubelet, as the inventory has the node in {' and '.join(groups)}",
+            "no kubelet.service",
+        )
+        pytest.skip(
+            f"{node.name} has no kubelet, and is neither in kube_control_plane nor in kube_node"
+        )
     return node.command_line("kubelet.service")
 
 
@@ -174,42 +300,68 @@ def tmp_dir(node: Node) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def _namespaces(request: pytest.FixtureRequest) -> Iterator[dict[str, Cluster]]:
-    """The namespaces that were made, by name; removed with all in them when all tests are done."""
+def _namespaces() -> Iterator[dict[str, Cluster]]:
+    """The clusters where this run made its namespace, by the node of kubectl.
+
+    It is removed when all tests are done, by the run's label: whatever has not got it is not ours.
+    """
     made: dict[str, Cluster] = {}
     yield made
-    for name, cluster in made.items():
+    for cluster in made.values():
         with _as_root(cluster.node.host):
-            cluster.kubectl(f"delete namespace {name} --timeout={cluster.settings.timeout:.0f}s")
+            cluster.kubectl(
+                f"delete namespace --selector={LABEL}={cluster.namespace.removeprefix(PREFIX)}"
+                f" --timeout={cluster.settings.timeout:.0f}s"
+            )
+
+
+def _delete_leftovers(cluster: Cluster, made: dict[str, Any]) -> None:
+    """Remove the namespaces of runs that were killed. Their age is told by the API's own clock."""
+    for other in cluster.get(f"namespaces --selector={LABEL}")["items"]:
+        metadata = other["metadata"]
+        age = _created(made) - _created(other)
+        # Somebody may have copied our label; and a run beside this one needs its namespace.
+        ours = metadata["name"] == PREFIX + metadata["labels"][LABEL]
+        if ours and age > LEFTOVER:
+            cluster.kubectl(f"delete namespace {metadata['name']} --wait=false")
+
+
+def _created(item: dict[str, Any]) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(item["metadata"]["creationTimestamp"])
 
 
 @pytest.fixture(scope="module")
-def namespace(
-    node: Node, cluster: Cluster, settings: Settings, _namespaces: dict[str, Cluster]
-) -> str:
-    """A namespace for the tests' pods."""
-    name = settings.namespace
-    if name in _namespaces:
-        return name
-    # Of an earlier run that was interrupted, perhaps.
-    cluster.kubectl(f"delete namespace {name} --ignore-not-found --timeout=60s")
-    _namespaces[name] = cluster
-    cluster.apply(
+def namespace(node: Node, cluster: Cluster, _namespaces: dict[str, Cluster]) -> str:
+    """A namespace for the tests' pods, of this run alone."""
+    earlier = _namespaces.get(cluster.node.name)
+    if earlier:
+        cluster.namespace = earlier.namespace
+        return cluster.namespace
+    run = secrets.token_hex(6)
+    cluster.namespace = PREFIX + run
+    # Before it is made, so that it is removed even if the answer is lost.
+    _namespaces[cluster.node.name] = cluster
+    made = cluster.create(
         {
             "apiVersion": "v1",
             "kind": "Namespace",
             "metadata": {
-                "name": name,
-                # Some of the pods mount a program from the node.
-                "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
+                "name": cluster.namespace,
+                "labels": {
+                    LABEL: run,
+                    # Some of the pods mount a program from the node.
+                    "pod-security.kubernetes.io/enforce": "privileged",
+                },
             },
         }
     )
-    deadline = time.monotonic() + settings.timeout
-    while (account := cluster.run(f"get serviceaccount default --namespace={name}")).rc:
+    _delete_leftovers(cluster, made)
+    deadline = time.monotonic() + cluster.settings.timeout
+    get_account = f"get serviceaccount default --namespace={cluster.namespace}"
+    while (account := cluster.run(get_account)).rc:
         node.check(time.monotonic() < deadline, "a service account", account, "kubelet")
         time.sleep(0.3)
-    return name
+    return cluster.namespace
 
 
 @pytest.fixture(scope="module")
@@ -228,9 +380,11 @@ def probe(node: Node) -> tuple[str, ...]:
     It is mounted into containers in place of an image's own program: so even an image without a
     shell can be tried, and nothing that the image does when it starts can do harm.
     """
+    node.sh("command -v ldd")
     for program, *arguments in PROBES:
         path = node.run(f"command -v {program}").stdout.strip()
         # ldd fails on a static program.
         if path and node.run(f"ldd {path}").rc:
             return (path, *arguments)
-    pytest.skip(f"{node.name} has no static program to try images with")
+    names = ", ".join(program for program, *_arguments in PROBES)
+    node.fail("a static program to try images with", f"none of {names} is one")

@@ -32,7 +32,6 @@ class Settings:
 
     base_image: str
     registry_image: str
-    namespace: str
     kubeconfig: str
     kubectl_host: str
     buildkit: bool
@@ -53,7 +52,6 @@ class Settings:
         return cls(
             base_image=text("base_image", "docker.io/library/busybox:1.37"),
             registry_image=text("registry_image", ""),
-            namespace=text("namespace", "homelab-containerd-verify"),
             kubeconfig=text("kubeconfig", "/etc/kubernetes/admin.conf"),
             kubectl_host=text("kubectl_host", ""),
             buildkit=flag("buildkit", "yes"),
@@ -101,8 +99,11 @@ class Node:
         return output.stdout
 
     def text(self, path: str) -> str | None:
-        """A file's text, or None if it is not there."""
-        output = self.run(f"cat {shlex.quote(path)}")
+        """A file's text, or None if it is not there; a file that cannot be read fails the test."""
+        path = shlex.quote(path)
+        output = self.run(f"test -e {path} || exit 44; cat {path}")
+        if output.rc not in (0, 44):
+            self.fail("a file that can be read", output)
         return None if output.rc else output.stdout
 
     def fail(self, expected: str, got: object, *units: str) -> NoReturn:
@@ -123,8 +124,9 @@ class Node:
 
     def has_unit(self, unit: str) -> bool:
         """Whether systemd knows a unit, whether or not it runs."""
-        state = self.run(f"systemctl show --property=LoadState --value {shlex.quote(unit)}")
-        return state.stdout.strip() not in ("", "not-found")
+        state = self.sh(f"systemctl show --property=LoadState --value {shlex.quote(unit)}").strip()
+        self.check(state, f"systemd answers for {unit}", "nothing")
+        return state != "not-found"
 
     def command_line(self, unit: str) -> list[str]:
         """The command line a service was really started with: not the file it should be from."""
@@ -153,6 +155,8 @@ class Cluster:
     def __init__(self, node: Node, settings: Settings) -> None:
         self.node = node
         self.settings = settings
+        #: The namespace of the tests' pods: the fixture of that name makes it.
+        self.namespace = ""
         self.kubectl_command = f"kubectl --kubeconfig={shlex.quote(settings.kubeconfig)}"
 
     def run(self, arguments: str) -> Output:
@@ -165,19 +169,22 @@ class Cluster:
         found: dict[str, Any] = json.loads(self.kubectl(f"get {arguments} --output=json"))
         return found
 
-    def apply(self, manifest: dict[str, Any]) -> None:
+    def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Make an object that must not be there before."""
         text = shlex.quote(json.dumps(manifest))
-        self.node.sh(f"printf %s {text} | {self.kubectl_command} apply --filename=-", "kubelet")
+        command = f"{self.kubectl_command} create --filename=- --output=json"
+        made: dict[str, Any] = json.loads(self.node.sh(f"printf %s {text} | {command}", "kubelet"))
+        return made
 
     def start(self, pods: Sequence[dict[str, Any]]) -> None:
         """Make pods in the tests' namespace."""
         for made in pods:
-            made["metadata"]["namespace"] = self.settings.namespace
-        self.apply({"apiVersion": "v1", "kind": "List", "items": list(pods)})
+            made["metadata"]["namespace"] = self.namespace
+        self.create({"apiVersion": "v1", "kind": "List", "items": list(pods)})
 
     def wait(self, node: Node, name: str, *phases: str) -> dict[str, Any]:
         """Wait until a pod of ours is in one of the phases, and Ready if that is Running."""
-        namespace = self.settings.namespace
+        namespace = self.namespace
         deadline = time.monotonic() + self.settings.timeout
         while True:
             pod = self.get(f"pod {name} --namespace={namespace}")
@@ -193,7 +200,7 @@ class Cluster:
             time.sleep(0.5)
 
     def delete(self, *names: str) -> None:
-        namespace = self.settings.namespace
+        namespace = self.namespace
         self.run(f"delete pod {' '.join(names)} --namespace={namespace} --now --wait=false")
 
 

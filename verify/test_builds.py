@@ -110,7 +110,10 @@ def test_no_tcp_port_without_a_certificate(node: Node, buildkit: str) -> None:
                 f"timeout 20 buildctl --addr=tcp://127.0.0.1:{port} {option} debug workers"
             )
             node.check(
-                output.rc not in (0, 124), "a client without a certificate is refused", output
+                # timeout's own codes: too late, and no such program.
+                output.rc not in (0, 124, 125, 126, 127),
+                "a client without a certificate is refused",
+                output,
             )
     text = node.text("/etc/buildkit/tls/cert.pem") or ""
     ends = x509.load_pem_x509_certificate(text.encode()).not_valid_after_utc

@@ -101,19 +101,24 @@ def test_port_forward(
     node.check(output.stdout.strip() == wanted, wanted, output, "kubelet", "containerd")
 
 
+@pytest.fixture(scope="module")
+def registry_image(settings: Settings) -> str:
+    if not settings.registry_image:
+        pytest.skip("verify_registry_image is not set")
+    return settings.registry_image
+
+
 def test_pull_from_the_registry(
     node: Node,
     cluster: Cluster,
     node_name: str,
     namespace: str,
-    settings: Settings,
+    registry_image: str,
     probe: tuple[str, ...],
     token: str,
 ) -> None:
     """containerd pulls from the registry that was docker's, by what was translated for it."""
-    image = settings.registry_image
-    if not image:
-        pytest.skip("verify_registry_image is not set")
+    image = registry_image
     was_there = full_name(image) in stored_images(node)
     name = f"pull-{token}"
     cluster.start([probe_pod(name, node_name, [image], "Always", probe)])
