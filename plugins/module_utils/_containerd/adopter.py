@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -42,7 +41,6 @@ RECORD = paths.STATE_DIR + "/adopted.json"
 TAR_SPLITS = paths.STATE_DIR + "/tar-split"
 #: {"chains": [...]}: those that may have ctr's mark.
 JOURNAL = paths.STATE_DIR + "/adopting.json"
-LOCK = paths.STATE_DIR + "/carry.lock"
 #: Of a snapshot that is being made; its chain's digest follows.
 KEY = "homelab-adopt-"
 #: Layers linked, and programs running, at once.
@@ -69,24 +67,6 @@ def manifests_and_blobs() -> t.Tuple[t.Set[str], t.Set[str]]:
     """The digests of the images, and of all content, in the kubelet's namespace."""
     manifests = {entry["digest"] for entry in client.containerd_images().values()}
     return manifests, set(client.ctr("content", "list", "--quiet").split())
-
-
-@contextlib.contextmanager
-def exclusive_lock(read_only: bool = False) -> t.Iterator[None]:
-    """One of us at a time: after a lost connection, an earlier one may still be at work."""
-    if read_only:
-        yield
-        return
-    os.makedirs(paths.STATE_DIR, mode=0o755, exist_ok=True)
-    with open(LOCK, "w", encoding="ascii") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise commands.NodeError(
-                "Another run carries, restores or compares images on this node (it holds %s). Wait "
-                "until it has ended, and run this again." % LOCK
-            )
-        yield
 
 
 class Adopter:
