@@ -26,14 +26,17 @@ class ActionModule(DetachedAction):
     """
 
     module = "homelab.containerd.build"
+    attachable = False
 
     def run(
         self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None
     ) -> dict[str, t.Any]:
         arguments = dict(self._task.args)
         given = arguments.pop("secrets", None) or {}
-        if "secrets_file" in arguments or "progress_file" in arguments:
-            raise AnsibleActionFail("secrets_file and progress_file are set by the action plugin.")
+        if arguments.keys() & {"secrets_file", "progress_file", "started_by"}:
+            raise AnsibleActionFail(
+                "secrets_file, progress_file and started_by are set by the action plugin."
+            )
         if not isinstance(given, dict):
             raise AnsibleActionFail("secrets has to be a dictionary of id and value.")
         if not given:

@@ -13,6 +13,10 @@ options:
   progress_file:
     description: The file to write progress to. The action plugin sets it.
     type: path
+  started_by:
+    description: The user and the controller that started it, for who meets it on the node. The
+      action plugin sets it.
+    type: str
 notes:
   - It runs detached on the node, and continues when the connection is lost. The controller shows
     its progress while it runs.

@@ -186,7 +186,11 @@ from ansible_collections.homelab.containerd.plugins.module_utils._build.builder 
     Published,
     check,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, progress
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    lock,
+    progress,
+)
 
 
 def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
@@ -290,10 +294,17 @@ def main() -> None:
             "containerd_namespace": {"type": "str", "default": "k8s.io"},
             "timeout": {"type": "int", "default": 7200},
             "progress_file": {"type": "path"},
+            "started_by": {"type": "str"},
         },
         supports_check_mode=True,
     )
-    progress.finish(module, lambda: run_module(module))
+
+    def work() -> t.Dict[str, t.Any]:
+        # A switch restarts containerd below a build. Builds take no lock: many may run at once.
+        lock.refuse_beside("switch_runtime")
+        return run_module(module)
+
+    progress.finish(module, work)
 
 
 if __name__ == "__main__":

@@ -288,15 +288,11 @@ def main() -> None:
             "overwrite": {"type": "bool", "default": False},
             "reserve_bytes": {"type": "int", "default": 1 << 30},
             "progress_file": {"type": "path"},
+            "started_by": {"type": "str"},
         },
         supports_check_mode=True,
     )
-
-    def work() -> t.Dict[str, t.Any]:
-        with adopter.exclusive_lock(read_only=module.check_mode):
-            return run_module(module)
-
-    progress.finish(module, work, DockerError)
+    progress.finish(module, lambda: run_module(module), DockerError, holds="carry_images")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,6 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
-    adopter,
     client,
     image_names,
 )
@@ -73,7 +72,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker.api imp
     DockerAPI,
     DockerError,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, lock
 
 
 def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
@@ -118,8 +117,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        with adopter.exclusive_lock():
-            result = run_module(module)
+        lock.refuse_beside()
+        result = run_module(module)
     except (commands.NodeError, DockerError, layer_store.Refused) as exc:
         module.fail_json(msg=str(exc))
     except layer_store.Vanished as exc:

@@ -81,7 +81,6 @@ delta:
   type: float
 """
 
-import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
@@ -148,15 +147,11 @@ def main() -> None:
             "reserve_bytes": {"type": "int", "default": 1 << 30},
             "containerd_root": {"type": "path", "default": "/var/lib/containerd"},
             "progress_file": {"type": "path"},
+            "started_by": {"type": "str"},
         },
         supports_check_mode=True,
     )
-
-    def work() -> t.Dict[str, t.Any]:
-        with adopter.exclusive_lock(read_only=module.check_mode):
-            return run_module(module)
-
-    progress.finish(module, work)
+    progress.finish(module, lambda: run_module(module), holds="restore_blobs")
 
 
 if __name__ == "__main__":

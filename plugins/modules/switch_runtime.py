@@ -266,13 +266,13 @@ def run_module(module: AnsibleModule, host: Host, api: DockerAPI) -> t.Dict[str,
             pods = "with all its pods"
         except SwitchFailed as late:
             pods = "but not with all its pods (%s)" % late
-        module.fail_json(
-            msg="Node %s did not get Ready on containerd and is back on %s, Ready, %s. %s"
+        raise progress.Failed(
+            "Node %s did not get Ready on containerd and is back on %s, Ready, %s. %s"
             % (params["node_name"], version, pods, explain(exc)),
             rolled_back=True,
             steps=journal.timings(),
             complaints=switch.complaints,
-        )
+        ) from exc
     result = {
         "changed": True,
         "diff": diff,
@@ -301,11 +301,18 @@ def main() -> None:
             "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
             "preflight": {"type": "bool", "default": False},
             "progress_file": {"type": "path"},
+            "started_by": {"type": "str"},
         },
         supports_check_mode=True,
     )
     api = DockerAPI(module.params["docker_socket"])
-    progress.finish(module, lambda: run_module(module, Host(), api), SwitchFailed, DockerError)
+    progress.finish(
+        module,
+        lambda: run_module(module, Host(), api),
+        SwitchFailed,
+        DockerError,
+        holds="switch_runtime to " + module.params["to"],
+    )
 
 
 if __name__ == "__main__":

@@ -388,6 +388,23 @@ class SwitchStep(t.TypedDict):
     delta: float
 
 
+# --- The job that holds a node's lock: /var/lib/homelab-containerd/lock ---
+
+
+class Job(t.TypedDict):
+    #: The module, and the direction where it has one: "switch_runtime to containerd".
+    kind: str
+    pid: int
+    #: In ticks since the boot: a number may be another process's later.
+    process_start: int
+    #: Seconds since the epoch, by the node's clock.
+    since: float
+    #: User and controller; empty where unknown.
+    started_by: str
+    #: Empty where nobody can attach to it.
+    progress_file: str
+
+
 # --- What a node was like before: /var/lib/homelab-containerd/before.json ---
 
 

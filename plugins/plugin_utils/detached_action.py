@@ -7,20 +7,29 @@
 A long module must go on when the connection drops (a node in the middle of a switch is no place
 to stop), and a person must see where it is. So the module runs as an Ansible async job, writes
 its progress as JSON lines (module_utils/_host/progress.py), and this reads them as they come.
+
+Where a job of the same kind holds the node's lock, the module returns that job's record, and this
+watches that job. Its result is in the last line of its progress, which every controller and user
+can wait for; an async job's own record is read by the one who started it, and then removed.
 """
 
 from __future__ import annotations
 
+import getpass
 import json
 import secrets
 import shlex
+import socket
 import time
 import typing as t
 
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.homelab.containerd.plugins.module_utils._host import paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host import lock, paths
+
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import Job
 
 display = Display()
 PROGRESS_DIR = paths.RUN_DIR
@@ -31,13 +40,29 @@ STATUS_SECONDS = 15.0
 MISSED_POLLS_LIMIT = 3
 #: How long a connection may be away before giving up on it; the job on the node goes on.
 UNREACHABLE_SECONDS = 600.0
+#: async_wrapper kills a job after its limit, also one that works: so it has none to speak of. A job
+#: that hangs has time limits of its own, and one that died is found by its process.
+LIMIT_SECONDS = 365 * 24 * 3600
+
+
+class Killed(Exception):
+    """The watched process is gone, and has left no result."""
+
+
+class Watched(t.NamedTuple):
+    """A job, as the one who started it knows it (id), or one who is attached (process)."""
+
+    progress_file: str
+    id: str | None = None
+    process: tuple[int, int] | None = None
 
 
 class DetachedAction(ActionBase):
-    """Base of the action plugins of carry_images, restore_blobs and switch_runtime."""
+    """Base of the action plugins of modules that run detached, and of node_job."""
 
     module = ""
-    limit_seconds = 4 * 3600
+    #: Whether other runs may be reading the progress after the end.
+    attachable = True
 
     def run(
         self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None
@@ -47,30 +72,54 @@ class DetachedAction(ActionBase):
         if self._task.check_mode:
             result = self._execute_module(module_name=self.module, task_vars=task_vars)
             return dict(result)
-        progress = "%s/%s-%s.jsonl" % (
-            PROGRESS_DIR,
-            self.module.rsplit(".", 1)[-1],
-            secrets.token_hex(4),
-        )
-        self._low_level_execute_command(
-            "mkdir -p -m 0755 %s && touch %s" % (PROGRESS_DIR, shlex.quote(progress))
-        )
-        start = time.time()
-        job = self._start(dict(self._task.args, progress_file=progress), task_vars)
-        if "ansible_job_id" not in job:
-            return job
-        try:
-            result = self._watch(job["ansible_job_id"], progress, task_vars)
+        host = task_vars.get("inventory_hostname", "node")
+        while True:
+            start = time.time()
+            name = self.module.rsplit(".", 1)[-1]
+            path = "%s/%s-%s.jsonl" % (PROGRESS_DIR, name, secrets.token_hex(4))
+            started = self._start(
+                dict(self._task.args, progress_file=path, started_by=started_by()), task_vars
+            )
+            if "ansible_job_id" not in started:
+                return started
+            try:
+                result = self._watch(Watched(path, id=started["ansible_job_id"]), task_vars)
+            except Killed:
+                return {
+                    "failed": True,
+                    "msg": "%s: %s was killed on the node before it ended. "
+                    "Run the playbook again: it resumes where this was interrupted."
+                    % (host, self.module),
+                }
+            if not self.attachable:
+                self._low_level_execute_command("rm -f " + shlex.quote(path))
+            if "attach" in result:
+                try:
+                    result = self._attach(result["attach"], task_vars)
+                except Killed:
+                    # The kernel has freed its lock, so this run can do what that one has not done.
+                    display.warning("%s: that job was killed, this run takes its place" % host)
+                    continue
             end = time.time()
             # By one clock for all nodes: theirs may differ.
             result.setdefault("delta", round(end - start, 2))
+            # An attached run came later than its job's start.
+            start = min(start, end - result["delta"])
             return dict(result, start=round(start, 2), end=round(end, 2))
-        finally:
-            self._low_level_execute_command("rm -f " + shlex.quote(progress))
+
+    def _attach(self, job: Job, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Watch a job that another run started, from its beginning to its result."""
+        host = task_vars.get("inventory_hostname", "node")
+        display.display(
+            "    %s  attached to a job that is running: %s" % (host, lock.describe(job)),
+            color="bright blue",
+        )
+        process = (job["pid"], job["process_start"])
+        return self._watch(Watched(job["progress_file"], process=process), task_vars)
 
     def _start(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         before = self._task.async_val
-        self._task.async_val = self.limit_seconds
+        self._task.async_val = LIMIT_SECONDS
         try:
             return dict(
                 self._execute_module(
@@ -83,69 +132,85 @@ class DetachedAction(ActionBase):
         finally:
             self._task.async_val = before
 
-    def _watch(self, job: str, progress: str, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+    def _watch(self, job: Watched, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Show the job's progress until it has ended, and return its result."""
         host = task_vars.get("inventory_hostname", "node")
         seen = 0
         last_status = last_answer = time.monotonic()
         ended = False
-        pid = None
+        result: dict[str, t.Any] | None = None
+        process = job.process
         missed = 0
         while True:
             time.sleep(POLL_SECONDS)
             try:
-                for line in self._lines(progress, seen):
-                    seen += 1
-                    ended = ended or line.get("ended", False)
-                    pid = line.get("pid", pid)
-                    if line.get("text"):
+                lines, read = self._lines(job.progress_file, seen)
+                seen += read
+                for line in lines:
+                    if line.get("ended"):
+                        ended, result = True, line.get("result")
+                    if line.get("pid"):
+                        process = (line["pid"], line["process_start"])
+                    if line.get("text") and not self._task.no_log:
                         display.display("    %s  %s" % (host, line["text"]), color="bright blue")
+                if ended and result is not None and not job.id:
+                    return result
                 if ended or missed or time.monotonic() - last_status > STATUS_SECONDS:
                     last_status = time.monotonic()
-                    result = self._status(job, "status", task_vars)
-                    if result.get("finished"):
-                        self._status(job, "cleanup", task_vars)
+                    status = self._status(job.id, "status", task_vars) if job.id else {}
+                    if status.get("finished"):
+                        self._status(job.id, "cleanup", task_vars)
                         return {
                             key: value
-                            for key, value in result.items()
+                            for key, value in status.items()
                             if key not in ("ansible_job_id", "finished", "started", "results_file")
                         }
                     # It may have ended, well or not, since its job was asked: then the next poll
                     # finds its last line, or the record that is written for it.
-                    missed = 0 if ended or self._alive(pid, progress) else missed + 1
+                    alive = not ended and self._alive(job.id, process)
+                    missed = 0 if alive else missed + 1
                     if missed > MISSED_POLLS_LIMIT:
-                        return {
-                            "failed": True,
-                            "msg": "%s: %s was killed on the node before it ended. "
-                            "Run the playbook again: it resumes where this was interrupted."
-                            % (host, self.module),
-                        }
+                        if result is None:
+                            raise Killed
+                        return result  # async_wrapper, which writes the record, was killed
                 last_answer = time.monotonic()
             except AnsibleError as exc:
                 if time.monotonic() - last_answer > UNREACHABLE_SECONDS:
-                    raise
+                    raise AnsibleConnectionFailure(
+                        "%s has not answered for %d s. Its job (%s) goes on there. Run the same "
+                        "command again when the node answers: it attaches to the job, or finds "
+                        "what it has done. The last error: %s"
+                        % (host, UNREACHABLE_SECONDS, self.module, exc)
+                    ) from exc
                 display.warning("%s does not answer, its job goes on: %s" % (host, exc))
 
-    def _alive(self, pid: int | None, progress: str) -> bool:
-        # The file is on /run: after a reboot it is gone, whoever has the process's number then.
-        command = "test -e %s" % shlex.quote(progress)
-        if pid:
-            command += " && test -d /proc/%d" % pid
-        got = self._low_level_execute_command(command)
-        return bool(got["rc"] == 0)
+    def _alive(self, job: str | None, process: tuple[int, int] | None) -> bool:
+        if process:
+            # With its start: after a reboot another process may have the number.
+            command = 'test "$(sed "s/.*) //" /proc/%d/stat | cut -d" " -f20)" = %d' % process
+        else:
+            # It may not have come to its first line. [] keeps grep from finding itself.
+            name = (job or "").partition(".")[0]
+            command = "grep -qs '[%s]%s' /proc/[0-9]*/cmdline" % (name[:1], name[1:])
+        return bool(self._low_level_execute_command(command)["rc"] == 0)
 
-    def _lines(self, path: str, seen: int) -> list[dict[str, t.Any]]:
+    def _lines(self, path: str, seen: int) -> tuple[list[dict[str, t.Any]], int]:
+        """What was written behind so many lines, and how many lines that are."""
         got = self._low_level_execute_command(
             "tail -n +%d %s 2>/dev/null" % (seen + 1, shlex.quote(path))
         )
+        texts = got["stdout"].splitlines()
         lines = []
-        for line in got["stdout"].splitlines():
+        for number, text in enumerate(texts):
             try:
-                lines.append(json.loads(line))
+                lines.append(dict(json.loads(text)))
             except ValueError:
-                break  # half written: the next look has it whole
-        return lines
+                if number == len(texts) - 1 and text:
+                    return lines, number  # half written: the next look has it whole
+                # An empty one, or one that a full disk cut off.
+        return lines, len(texts)
 
-    def _status(self, job: str, mode: str, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+    def _status(self, job: str | None, mode: str, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         directory = self._remote_expand_user(
             self.get_shell_option("async_dir", default="~/.ansible_async")
         )
@@ -156,3 +221,12 @@ class DetachedAction(ActionBase):
                 task_vars=task_vars,
             )
         )
+
+
+def started_by() -> str:
+    """For who meets the job on the node: the user and the controller."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = "somebody"
+    return "%s@%s" % (user, socket.gethostname())

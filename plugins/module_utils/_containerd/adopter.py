@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import fcntl
 import filecmp
 import json
 import os
@@ -45,7 +44,6 @@ RECORD = paths.STATE_DIR + "/adopted.json"
 TAR_SPLITS = paths.STATE_DIR + "/tar-split"
 #: {"chains": [...]}: those that may have ctr's mark, or may not be whole.
 JOURNAL = paths.STATE_DIR + "/adopting.json"
-LOCK = paths.STATE_DIR + "/carry.lock"
 #: Of a snapshot that is being made; its chain's digest and the run's time follow. A name of an
 #: earlier run may be taken for ever: containerd has two databases, and a power cut between them
 #: leaves a snapshot in the one that the other does not know.
@@ -95,24 +93,6 @@ def keep_tar_splits(originals: t.Dict[str, str]) -> None:
         for place in places:
             os.rename(place + ".new", place)
         layer_store.sync_file_system(TAR_SPLITS)
-
-
-@contextlib.contextmanager
-def exclusive_lock(read_only: bool = False) -> t.Iterator[None]:
-    """One of us at a time: after a lost connection, an earlier one may still be at work."""
-    if read_only:
-        yield
-        return
-    os.makedirs(paths.STATE_DIR, mode=0o755, exist_ok=True)
-    with open(LOCK, "w", encoding="ascii") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise commands.NodeError(
-                "Another run carries, restores or compares images on this node (it holds %s). Wait "
-                "until it has ended, and run this again." % LOCK
-            )
-        yield
 
 
 class Adopter:

@@ -26,6 +26,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     commands,
     files,
     flags,
+    lock,
     mounts,
     progress,
 )
@@ -279,7 +280,7 @@ def restore_bases(digests: t.Container[str], report: progress.Progress) -> t.Lis
 
     digests: of manifests or layers. NodeError where there is no space, or another run is at work.
     """
-    with adopter.exclusive_lock():
+    with lock.held("build, restoring blobs of its base images"):
         record = adopter.load(adopter.RECORD)
         entries = [
             entry

@@ -9,14 +9,13 @@ import types
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
-    adopter,
-    image_names,
-)
-from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
     carrier as carrying,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
+    image_names,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import DockerError
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands
 from ansible_collections.homelab.containerd.plugins.modules import carry_images
 from support import RECORDED, Stream
 
@@ -240,15 +239,3 @@ def test_who_requires_adoption_is_told_why_it_cannot_be(carrier, program, monkey
         commands.NodeError, match=r"devicemapper, not overlay2.*carry_images_method"
     ):
         run_module(carrier, monkeypatch)
-
-
-def test_one_at_a_time(monkeypatch, tmp_path):
-    monkeypatch.setattr(paths, "STATE_DIR", str(tmp_path))
-    monkeypatch.setattr(adopter, "LOCK", str(tmp_path / "lock"))
-    with adopter.exclusive_lock():
-        with pytest.raises(commands.NodeError, match="Another run"), adopter.exclusive_lock():
-            pass
-        with adopter.exclusive_lock(read_only=True):
-            pass
-    with adopter.exclusive_lock():
-        pass

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import adopter, blobs
 from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     commands,
+    lock,
     mounts,
     paths,
     progress,
@@ -204,7 +205,7 @@ def test_what_no_registry_has_is_completed_all_the_same(adopted, program, tmp_pa
 
 def test_a_build_completes_its_bases(adopted, program, tmp_path, monkeypatch):
     program("ctr", ctr(tmp_path))
-    monkeypatch.setattr(adopter, "LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(lock, "LOCK", str(tmp_path / "lock"))
     monkeypatch.setattr(paths, "STATE_DIR", str(tmp_path))
     monkeypatch.setattr(blobs, "RESERVE_BYTES", 0)
     report = progress.Progress(None)

@@ -26,7 +26,11 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker.api imp
     DockerAPI,
     DockerError,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    paths,
+    progress,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import static_pods
 from ansible_collections.homelab.containerd.plugins.module_utils._switch import (
@@ -66,7 +70,7 @@ class Crash(BaseException):
 
 
 class Failed(Exception):
-    """What fail_json does, for a test."""
+    """What the module fails with, as a dictionary."""
 
 
 class Answers(DockerAPI):
@@ -242,12 +246,8 @@ class Machine(Host):
         self.effects = []
         self.crash_before = crash_before
 
-        def fail_json(**result):
-            raise Failed(result)
-
         module = types.SimpleNamespace(
             check_mode=check_mode,
-            fail_json=fail_json,
             params=dict(
                 {
                     "to": to,
@@ -265,7 +265,10 @@ class Machine(Host):
                 **params,
             ),
         )
-        return switch_runtime.run_module(module, self, Answers(self.engine))
+        try:
+            return switch_runtime.run_module(module, self, Answers(self.engine))
+        except progress.Failed as exc:
+            raise Failed(dict(exc.result, msg=str(exc))) from exc
 
 
 @pytest.fixture

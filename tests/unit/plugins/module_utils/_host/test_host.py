@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 
@@ -14,7 +13,6 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     commands,
     files,
     mounts,
-    progress,
 )
 from support import RECORDED
 
@@ -84,17 +82,6 @@ def test_containerd_images(program):
         "labels": ["io.cri-containerd.image=managed", "io.cri-containerd.pinned=pinned"],
     }
     assert found["registry.lab:5000/base:1"]["labels"] == ["io.cri-containerd.image=managed"]
-
-
-def test_progress(tmp_path):
-    path = tmp_path / "progress"
-    written = progress.Progress(str(path))
-    written.say("one")
-    written.end()
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert lines[0]["text"] == "one" and lines[0]["time"] > 0
-    assert lines[1] == {"ended": True}
-    progress.Progress(None).say("to nobody")
 
 
 def test_what_is_there_and_cannot_be_read(tmp_path):
