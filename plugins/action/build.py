@@ -53,10 +53,12 @@ class ActionModule(DetachedAction):
 
     def _hand_over(self, path: str, values: dict[str, str]) -> None:
         quoted = shlex.quote(path)
-        # On a node where /run is a disk (no systemd) there is no such place: refused.
+        # On a node where /run is a disk (no systemd) there is no such place: refused. What a killed
+        # controller left there is removed; a module reads its own within seconds.
         command = (
             "mkdir -p -m 0755 %s && case $(stat -f -c %%T %s) in tmpfs|ramfs) ;; *) exit 77;; esac "
-            "&& umask 077 && cat >%s" % (PROGRESS_DIR, PROGRESS_DIR, quoted)
+            "&& find %s -name 'build-*.secrets' -mmin +60 -delete && umask 077 && cat >%s"
+            % (PROGRESS_DIR, PROGRESS_DIR, PROGRESS_DIR, quoted)
         )
         got = self._low_level_execute_command(command, in_data=json.dumps(values).encode())
         if got["rc"] == 77:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import secrets
 import shlex
 import socket
@@ -50,10 +51,12 @@ class Killed(Exception):
 
 
 class Watched(t.NamedTuple):
-    """A job, as the one who started it knows it (id), or one who is attached (process)."""
+    """A job, as the one who started it knows it (record), or one who is attached (process)."""
 
     progress_file: str
-    id: str | None = None
+    #: The file of the async job. Its directory depends on how the connection sets HOME, so it is
+    #: not guessed; its name is the job's id.
+    record: str | None = None
     process: tuple[int, int] | None = None
 
 
@@ -80,10 +83,10 @@ class DetachedAction(ActionBase):
             started = self._start(
                 dict(self._task.args, progress_file=path, started_by=started_by()), task_vars
             )
-            if "ansible_job_id" not in started:
+            if "results_file" not in started:
                 return started
             try:
-                result = self._watch(Watched(path, id=started["ansible_job_id"]), task_vars)
+                result = self._watch(Watched(path, record=started["results_file"]), task_vars)
             except Killed:
                 return {
                     "failed": True,
@@ -153,13 +156,13 @@ class DetachedAction(ActionBase):
                         process = (line["pid"], line["process_start"])
                     if line.get("text") and not self._task.no_log:
                         display.display("    %s  %s" % (host, line["text"]), color="bright blue")
-                if ended and result is not None and not job.id:
+                if ended and result is not None and not job.record:
                     return result
                 if ended or missed or time.monotonic() - last_status > STATUS_SECONDS:
                     last_status = time.monotonic()
-                    status = self._status(job.id, "status", task_vars) if job.id else {}
+                    status = self._status(job.record, "status", task_vars) if job.record else {}
                     if status.get("finished"):
-                        self._status(job.id, "cleanup", task_vars)
+                        self._status(job.record, "cleanup", task_vars)
                         return {
                             key: value
                             for key, value in status.items()
@@ -167,7 +170,7 @@ class DetachedAction(ActionBase):
                         }
                     # It may have ended, well or not, since its job was asked: then the next poll
                     # finds its last line, or the record that is written for it.
-                    alive = not ended and self._alive(job.id, process)
+                    alive = not ended and self._alive(job.record, process)
                     missed = 0 if alive else missed + 1
                     if missed > MISSED_POLLS_LIMIT:
                         if result is None:
@@ -184,13 +187,13 @@ class DetachedAction(ActionBase):
                     ) from exc
                 display.warning("%s does not answer, its job goes on: %s" % (host, exc))
 
-    def _alive(self, job: str | None, process: tuple[int, int] | None) -> bool:
+    def _alive(self, record: str | None, process: tuple[int, int] | None) -> bool:
         if process:
             # With its start: after a reboot another process may have the number.
             command = 'test "$(sed "s/.*) //" /proc/%d/stat | cut -d" " -f20)" = %d' % process
         else:
             # It may not have come to its first line. [] keeps grep from finding itself.
-            name = (job or "").partition(".")[0]
+            name = os.path.basename(record or "").partition(".")[0]
             command = "grep -qs '[%s]%s' /proc/[0-9]*/cmdline" % (name[:1], name[1:])
         return bool(self._low_level_execute_command(command)["rc"] == 0)
 
@@ -210,10 +213,10 @@ class DetachedAction(ActionBase):
                 # An empty one, or one that a full disk cut off.
         return lines, len(texts)
 
-    def _status(self, job: str | None, mode: str, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        directory = self._remote_expand_user(
-            self.get_shell_option("async_dir", default="~/.ansible_async")
-        )
+    def _status(
+        self, record: str | None, mode: str, task_vars: dict[str, t.Any]
+    ) -> dict[str, t.Any]:
+        directory, job = os.path.split(record or "")
         return dict(
             self._execute_module(
                 module_name="ansible.legacy.async_status",

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import types
 
 import pytest
-from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.errors import AnsibleConnectionFailure
+from ansible_collections.homelab.containerd.plugins.module_utils._host import lock
 from ansible_collections.homelab.containerd.plugins.plugin_utils import detached_action
 
 
@@ -20,6 +22,7 @@ class Job(detached_action.DetachedAction):
         self.answers = answers
         self.states = states
         self.asked = []
+        self._task = types.SimpleNamespace(no_log=False)
 
     def _low_level_execute_command(self, command):
         self.asked.append(command)
@@ -28,8 +31,8 @@ class Job(detached_action.DetachedAction):
             raise answer
         return {"stdout": answer, "rc": 0}
 
-    def _status(self, job, mode, task_vars):
-        assert job == "17.1"
+    def _status(self, record, mode, task_vars):
+        assert record == "/a/17.1"
         return {} if mode == "cleanup" else self.states.pop(0)
 
 
@@ -49,7 +52,13 @@ def shown(monkeypatch):
 
 
 def watch(job):
-    return job._watch("17.1", "/run/x.jsonl", {"inventory_hostname": "machine1"})
+    watched = detached_action.Watched("/run/x.jsonl", record="/a/17.1")
+    return job._watch(watched, {"inventory_hostname": "machine1"})
+
+
+def attach(job):
+    watched = detached_action.Watched("/run/x.jsonl", process=(17, 4))
+    return job._watch(watched, {"inventory_hostname": "machine1"})
 
 
 END = '{"ended": true}\n'
@@ -82,7 +91,7 @@ def test_a_connection_that_drops_is_waited_for(shown):
 
 def test_a_connection_that_stays_away_is_an_error(monkeypatch):
     monkeypatch.setattr(detached_action, "UNREACHABLE_SECONDS", -1)
-    with pytest.raises(AnsibleError, match="gone"):
+    with pytest.raises(AnsibleConnectionFailure, match="goes on there.*attaches.*gone"):
         watch(Job([AnsibleConnectionFailure("gone")], []))
 
 
@@ -93,7 +102,7 @@ def test_a_job_that_died_without_a_last_line_is_found(monkeypatch):
 
 
 class DeadJob(Job):
-    def _alive(self, pid, progress):
+    def _alive(self, record, process):
         return False
 
 
@@ -104,5 +113,70 @@ def test_a_job_that_ended_between_two_questions_was_not_killed(monkeypatch):
 
 def test_a_job_without_a_process_and_without_an_end_was_killed(monkeypatch):
     monkeypatch.setattr(detached_action, "STATUS_SECONDS", 0)
-    result = watch(DeadJob([], [{"finished": 0}] * (detached_action.MISSED_POLLS_LIMIT + 1)))
-    assert result["failed"] and "was killed on the node" in result["msg"]
+    with pytest.raises(detached_action.Killed):
+        watch(DeadJob([], [{"finished": 0}] * (detached_action.MISSED_POLLS_LIMIT + 1)))
+
+
+RESULT = '{"ended": true, "result": {"changed": true, "delta": 3}}\n'
+
+
+def test_the_result_is_in_the_progress_where_the_record_is_never_finished():
+    job = Job([RESULT], [{"finished": 0}] * (detached_action.MISSED_POLLS_LIMIT + 1))
+    assert watch(job) == {"changed": True, "delta": 3}
+
+
+def test_who_is_attached_reads_the_result_and_no_record(shown):
+    job = Job(['{"text": "one"}\n', RESULT], [])
+    assert attach(job) == {"changed": True, "delta": 3}
+    assert shown == ["    machine1  one"]
+
+
+def test_who_is_attached_to_a_job_that_left_no_result_learns_it(monkeypatch):
+    monkeypatch.setattr(detached_action, "STATUS_SECONDS", 0)
+    with pytest.raises(detached_action.Killed):
+        attach(DeadJob([], []))
+
+
+def test_a_line_that_a_full_disk_cut_hides_no_other(shown):
+    job = Job(['{"text": "one"}\n\n{"te\n{"text": "two"}\n' + END], [DONE])
+    assert watch(job) == {"changed": True}
+    assert shown == ["    machine1  one", "    machine1  two"]
+
+
+def test_a_task_with_no_log_shows_nothing(shown):
+    job = Job(['{"text": "one"}\n' + END], [DONE])
+    job._task.no_log = True
+    assert watch(job) == {"changed": True}
+    assert shown == []
+
+
+class Shell(detached_action.DetachedAction):
+    """Its commands alone, in this machine's shell."""
+
+    def __init__(self) -> None:
+        pass
+
+    def _low_level_execute_command(self, command):
+        return {"rc": subprocess.run(["sh", "-c", command], check=False).returncode}
+
+
+def test_a_process_is_known_by_its_number_and_its_start():
+    process = subprocess.Popen(["sleep", "60"])
+    start = lock.process_start(process.pid)
+    assert start is not None
+    try:
+        assert Shell()._alive(None, (process.pid, start))
+        assert not Shell()._alive(None, (process.pid, start - 1))
+    finally:
+        process.kill()
+        process.wait()
+    assert not Shell()._alive(None, (process.pid, start))
+
+
+def test_a_job_that_has_said_nothing_yet_is_known_by_its_id():
+    with subprocess.Popen(["sh", "-c", "read line", "j4711"], stdin=subprocess.PIPE) as process:
+        assert Shell()._alive("/a/j4711.17", None)
+        assert not Shell()._alive("/a/j4712.17", None)
+        process.kill()
+        process.wait()
+    assert not Shell()._alive("/a/j4711.17", None)

@@ -17,6 +17,7 @@ import time
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, lock
+from ansible_collections.homelab.containerd.plugins.modules import node_job
 from support import ROOT
 
 HOLDER = """
@@ -178,3 +179,33 @@ def test_the_start_of_a_process_whose_name_is_odd(tmp_path):
             one.kill()
             one.wait()
     assert lock.process_start(process.pid) is None
+
+
+def test_each_module_that_changes_a_node_takes_the_lock():
+    taken, changing = set(), set()
+    for path in (ROOT / "plugins/modules").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if "- homelab.containerd.detached" in text:
+            changing.add(path.stem)
+        if re.search(r"^ +holds=|, holds=", text, re.MULTILINE):
+            taken.add(path.stem)
+    # Builds run beside one another and beside all but a switch.
+    assert changing - taken == {"build"} and taken <= changing
+    kinds = {kind.split()[0] for kind in node_job.KINDS}
+    assert kinds == taken, "node_job can attach to each of them"
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        "roles/containerd/tasks/run.yml",
+        "playbooks/migrate.yml",
+        "roles/retire_docker/tasks/run.yml",
+        "playbooks/rollback.yml",
+        "roles/containerd/handlers/main.yml",
+    ],
+)
+def test_tasks_that_change_a_node_look_for_a_job_first(tasks):
+    text = (ROOT / tasks).read_text(encoding="utf-8")
+    modules = re.findall(r"^ +(?:homelab\.containerd|ansible\.builtin)\.(\w+):", text, re.MULTILINE)
+    assert next(name for name in modules if name != "import_playbook") == "node_job"
