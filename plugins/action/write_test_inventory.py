@@ -75,7 +75,7 @@ class ActionModule(ActionBase):
             written[name] = self._templar.template(known[name])
         native = set(written) <= NATIVE
         written.update(arguments["variables"])
-        children = {group: {"hosts": {host: {}}} for group in arguments["groups"]}
+        children: dict[str, t.Any] = {group: {"hosts": {host: {}}} for group in arguments["groups"]}
         inventory = {"all": {"hosts": {host: written}, "children": children}}
         # It may have passwords in it.
         file = os.open(arguments["path"], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
