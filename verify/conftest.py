@@ -315,8 +315,9 @@ def _namespaces() -> Iterator[dict[str, Cluster]]:
             )
 
 
-def _delete_leftovers(cluster: Cluster, made: dict[str, Any]) -> None:
+def _delete_leftovers(cluster: Cluster) -> None:
     """Remove the namespaces of runs that were killed. Their age is told by the API's own clock."""
+    made = cluster.get(f"namespace {cluster.namespace}")
     for other in cluster.get(f"namespaces --selector={LABEL}")["items"]:
         metadata = other["metadata"]
         age = _created(made) - _created(other)
@@ -327,7 +328,8 @@ def _delete_leftovers(cluster: Cluster, made: dict[str, Any]) -> None:
 
 
 def _created(item: dict[str, Any]) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(item["metadata"]["creationTimestamp"])
+    text = item["metadata"]["creationTimestamp"]
+    return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +343,7 @@ def namespace(node: Node, cluster: Cluster, _namespaces: dict[str, Cluster]) -> 
     cluster.namespace = PREFIX + run
     # Before it is made, so that it is removed even if the answer is lost.
     _namespaces[cluster.node.name] = cluster
-    made = cluster.create(
+    cluster.create(
         {
             "apiVersion": "v1",
             "kind": "Namespace",
@@ -355,7 +357,7 @@ def namespace(node: Node, cluster: Cluster, _namespaces: dict[str, Cluster]) -> 
             },
         }
     )
-    _delete_leftovers(cluster, made)
+    _delete_leftovers(cluster)
     deadline = time.monotonic() + cluster.settings.timeout
     get_account = f"get serviceaccount default --namespace={cluster.namespace}"
     while (account := cluster.run(get_account)).rc:

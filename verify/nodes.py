@@ -169,12 +169,10 @@ class Cluster:
         found: dict[str, Any] = json.loads(self.kubectl(f"get {arguments} --output=json"))
         return found
 
-    def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
+    def create(self, manifest: dict[str, Any]) -> None:
         """Make an object that must not be there before."""
         text = shlex.quote(json.dumps(manifest))
-        command = f"{self.kubectl_command} create --filename=- --output=json"
-        made: dict[str, Any] = json.loads(self.node.sh(f"printf %s {text} | {command}", "kubelet"))
-        return made
+        self.node.sh(f"printf %s {text} | {self.kubectl_command} create --filename=-", "kubelet")
 
     def start(self, pods: Sequence[dict[str, Any]]) -> None:
         """Make pods in the tests' namespace."""

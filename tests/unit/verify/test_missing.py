@@ -12,16 +12,15 @@ import importlib.util
 import pytest
 from support import ROOT, read_recorded
 
-SPEC = importlib.util.spec_from_file_location("verify_workloads", ROOT / "verify/test_workloads.py")
-assert SPEC and SPEC.loader
-LOADER = SPEC.loader
-workloads = importlib.util.module_from_spec(SPEC)
+spec = importlib.util.spec_from_file_location("verify_workloads", ROOT / "verify/test_workloads.py")
+assert spec and spec.loader
+workloads = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(workloads)
 
 
 @pytest.fixture
-def world(monkeypatch):
+def world():
     """The API's answers, and what the one node had before."""
-    LOADER.exec_module(workloads)
     pods = copy.deepcopy(read_recorded("kubernetes-1.23.17/pods.json"))["items"]
     objects = copy.deepcopy(read_recorded("kubernetes-1.23.17/cluster.json"))["items"]
     before = {
