@@ -101,7 +101,7 @@ class DetachedAction(ActionBase):
                     result = self._attach(result["attach"], task_vars)
                 except Killed:
                     # The kernel has freed its lock, so this run can do what that one has not done.
-                    display.warning("%s: that job was killed, this run takes its place" % host)
+                    self._show(host, "that job was killed, this run takes its place")
                     continue
             end = time.time()
             # By one clock for all nodes: theirs may differ.
@@ -113,10 +113,7 @@ class DetachedAction(ActionBase):
     def _attach(self, job: Job, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         """Watch a job that another run started, from its beginning to its result."""
         host = task_vars.get("inventory_hostname", "node")
-        display.display(
-            "    %s  attached to a job that is running: %s" % (host, lock.describe(job)),
-            color="bright blue",
-        )
+        self._show(host, "attached to a job that is running: " + lock.describe(job))
         process = (job["pid"], job["process_start"])
         return self._watch(Watched(job["progress_file"], process=process), task_vars)
 
@@ -154,8 +151,8 @@ class DetachedAction(ActionBase):
                         ended, result = True, line.get("result")
                     if line.get("pid"):
                         process = (line["pid"], line["process_start"])
-                    if line.get("text") and not self._task.no_log:
-                        display.display("    %s  %s" % (host, line["text"]), color="bright blue")
+                    if line.get("text"):
+                        self._show(host, line["text"])
                 if ended and result is not None and not job.record:
                     return result
                 if ended or missed or time.monotonic() - last_status > STATUS_SECONDS:
@@ -185,7 +182,12 @@ class DetachedAction(ActionBase):
                         "what it has done. The last error: %s"
                         % (host, UNREACHABLE_SECONDS, self.module, exc)
                     ) from exc
-                display.warning("%s does not answer, its job goes on: %s" % (host, exc))
+                self._show(host, "does not answer, its job goes on: %s" % exc)
+
+    def _show(self, host: str, text: str) -> None:
+        """Now: ansible-core keeps a task's warnings until the task has ended."""
+        if not self._task.no_log:
+            display.display("    %s  %s" % (host, text), color="bright blue")
 
     def _alive(self, record: str | None, process: tuple[int, int] | None) -> bool:
         if process:

@@ -45,7 +45,6 @@ def shown(monkeypatch):
         "display",
         types.SimpleNamespace(
             display=lambda text, color: lines.append(text),
-            warning=lambda text: lines.append("warning: " + text),
         ),
     )
     return lines
@@ -85,7 +84,7 @@ def test_a_line_that_is_half_written_is_read_again(shown):
 def test_a_connection_that_drops_is_waited_for(shown):
     job = Job([AnsibleConnectionFailure("gone"), '{"text": "one"}\n' + END], [DONE])
     assert watch(job) == {"changed": True}
-    assert shown[0].startswith("warning: machine1 does not answer, its job goes on: gone")
+    assert shown[0].startswith("    machine1  does not answer, its job goes on: gone")
     assert shown[1] == "    machine1  one"
 
 

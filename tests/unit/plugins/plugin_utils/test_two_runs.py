@@ -20,7 +20,7 @@ import yaml
 from support import ROOT
 
 #: Seconds: on a busy machine each ansible-playbook needs many to start.
-PATIENCE = 300
+PATIENCE = 200
 MODULE = """#!/usr/bin/python
 import os, time
 from ansible.module_utils.basic import AnsibleModule
@@ -114,6 +114,8 @@ class Run:
                     "HOME": str(runs.directory / name),
                     "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
                     "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                    # Otherwise what goes to a file is seen at the end.
+                    "PYTHONUNBUFFERED": "1",
                     "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
                     "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
                 },
