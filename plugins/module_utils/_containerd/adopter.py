@@ -429,10 +429,12 @@ class Adopter:
         record = load(RECORD)
         record.update(restore=restore, containerd_root=self.containerd_root)
         known = record.setdefault("images", {})
-        record.setdefault("snapshots", {}).update(self.places)
         parcels = []
         for image in chosen:
             chains = self.chains[image["id"]]
+            if not set(chains) <= set(self.places):
+                # Of an interrupted run, which did not get to its record, or of a pull.
+                self.places.update(zip(chains, comparison.containerd_layers(chains[-1])))
             place = "%s/image/overlay2/imagedb/content/sha256/%s" % (
                 self.docker_root,
                 hexadecimal(image["id"]),
@@ -454,6 +456,7 @@ class Adopter:
             record.setdefault("docker", {}).update(
                 {chain: self.layers[chain].directory for chain in chains}
             )
+        record.setdefault("snapshots", {}).update(self.places)
         files.write_text(RECORD, json.dumps(record, sort_keys=True), 0o600)
         client.ctr_import([adoption.archive(parcels)])
         layer_store.sync_file_system(self.containerd_root)
