@@ -73,7 +73,7 @@ def hexadecimal(chain: str) -> str:
 def manifests_and_blobs() -> t.Tuple[t.Set[str], t.Set[str]]:
     """The digests of the images, and of all content, in the kubelet's namespace."""
     manifests = {entry["digest"] for entry in client.containerd_images().values()}
-    return manifests, set(client.ctr("content", "list", "--quiet").split())
+    return manifests, client.content()
 
 
 def tar_split(chain: str) -> str:
@@ -184,7 +184,7 @@ class Adopter:
 
     def _remove_damaged_images(self) -> None:
         """Those whose manifest or config is lost: containerd believes that it has them."""
-        listed = set(client.ctr("content", "list", "--quiet").split())
+        listed = client.content()
         for identity, image in load(RECORD).get("images", {}).items():
             lost = [
                 digest
