@@ -261,7 +261,7 @@ class Adopter:
         try:
             layer = layer_store.Layer(self.docker_root, chain, "", "")
             return bool(comparison.layer_differences(layer.directory, directory))
-        except layer_store.Vanished:
+        except (layer_store.Vanished, layer_store.Refused):
             return False  # nothing to compare it with, and nothing to make it again from
 
     def clean(self) -> None:
