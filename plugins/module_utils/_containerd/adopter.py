@@ -179,8 +179,18 @@ class Adopter:
         """
         if load(JOURNAL).get("chains") is None:
             return
+        self._replace_tar_splits()
         self._remove_damaged_images()
         self._remove_damaged_layers()
+
+    def _replace_tar_splits(self) -> None:
+        """Also of images that are whole: docker may be gone when their blobs are restored."""
+        originals = {
+            layer["chain"]: layer_store.tar_split_in(self.docker_root, layer["chain"])
+            for image in load(RECORD).get("images", {}).values()
+            for layer in image["layers"]
+        }
+        keep_tar_splits({c: path for c, path in originals.items() if os.path.exists(path)})
 
     def _remove_damaged_images(self) -> None:
         """Those whose manifest or config is lost: containerd believes that it has them."""
