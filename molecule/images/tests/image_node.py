@@ -57,6 +57,21 @@ class Node:
         said = running.communicate(timeout=600)[0]
         return running.returncode, " ".join(said.split())
 
+    def interrupt(self, what: str, moment: str, script: str) -> tuple[int, str]:
+        """Run it, and the script on the node as soon as the moment's condition holds.
+
+        The node itself waits: seen over a connection, a short moment is over.
+        """
+        running = self.begin(what)
+        try:
+            self.sh(
+                f"set +o pipefail; until {{ {moment}; }}; do test $SECONDS -lt 400; sleep 0.02;"
+                f" done; {script}"
+            )
+        finally:
+            ended = self.end(running)
+        return ended
+
     def do(self, what: str, **more: Any) -> Any:
         """Run it, and return its result; the test fails where it does."""
         code, said = self.end(self.begin(what, **more))
@@ -84,7 +99,7 @@ class Node:
         self.ctr("leases create --id test-gc")
         self.ctr("leases rm --sync test-gc")
 
-    def wait(self, condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+    def wait(self, condition: Callable[[], object], what: str, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"{seconds} s were not enough until {what}"

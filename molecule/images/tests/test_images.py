@@ -257,16 +257,14 @@ MOMENTS = {
     "before the marks are off": f"test -e {JOURNAL} && ctr -n k8s.io images list | grep -q odd:1",
 }
 
+# The brackets keep the pattern from its own shell.
+KILL = "pkill -KILL -f [A]nsiballZ_carry_images"
+
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed(node: Node, moment: str) -> None:
     node.forget()
-    running = node.begin("carry")
-    try:
-        node.wait(lambda: node.ok(MOMENTS[moment]), moment)
-        node.sh("pkill -KILL -f [A]nsiballZ_carry_images")
-    finally:
-        code, said = node.end(running)
+    code, said = node.interrupt("carry", MOMENTS[moment], KILL)
     assert code != 0 and "Run the playbook again" in said
     # The kernel took the mounts of the dead process away with it.
     assert node.sh("grep -c homelab-containerd/view /proc/1/mountinfo || true") == "0"
@@ -280,11 +278,7 @@ def test_killed(node: Node, moment: str) -> None:
 def test_what_a_power_cut_took_is_carried_again(node: Node) -> None:
     """tests/power_cut cuts it; here is what it leaves at worst, with images on it already."""
     node.forget()
-    running = node.begin("carry")
-    moment = "before the marks are off"
-    node.wait(lambda: node.ok(MOMENTS[moment]), moment)
-    node.sh("pkill -KILL -f [A]nsiballZ_carry_images")
-    assert node.end(running)[0] != 0
+    assert node.interrupt("carry", MOMENTS["before the marks are off"], KILL)[0] != 0
     record = json.loads(node.sh("cat /var/lib/homelab-containerd/adopted.json"))
     emptied = [
         place for place in record["snapshots"].values() if node.ok(f"test -d {place}/odd/bare")
@@ -301,10 +295,9 @@ def test_what_a_power_cut_took_is_carried_again(node: Node) -> None:
 
 def test_containerd_is_killed(node: Node) -> None:
     node.forget()
-    running = node.begin("carry")
-    node.wait(lambda: node.ok(MOMENTS["when half is committed"]), "half is committed")
-    node.sh("systemctl kill -s KILL containerd")
-    code, said = node.end(running)
+    code, said = node.interrupt(
+        "carry", MOMENTS["when half is committed"], "systemctl kill -s KILL containerd"
+    )
     assert code != 0 and "ctr" in said
     node.wait(lambda: node.ok("ctr version"), "containerd is back")
     node.do("carry")
@@ -330,10 +323,7 @@ def test_garbage_is_collected_all_the_time(node: Node) -> None:
 def test_docker_removes_an_image_meanwhile_and_all_others_afterwards(node: Node) -> None:
     node.forget()
     node.sh("docker tag home/on-odd:1 home/short-lived:1 && docker rmi home/on-odd:1")
-    running = node.begin("carry")
-    node.wait(lambda: node.ok(MOMENTS["while it links"]), "it links")
-    node.sh("docker rmi home/short-lived:1")
-    code, said = node.end(running)
+    code, said = node.interrupt("carry", MOMENTS["while it links"], "docker rmi home/short-lived:1")
     assert code == 0, said
     node.assert_clean()
     node.compare()
