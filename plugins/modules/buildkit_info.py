@@ -118,7 +118,11 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.homelab.containerd.plugins.module_utils._facts import cni
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    files,
+    sanitize,
+)
 
 PROGRAMS = ("buildctl", "buildkitd", "buildkit-runc", "buildkit-cni-*")
 UNITS = "/etc/systemd/system"
@@ -168,8 +172,8 @@ def look(options: t.Mapping[str, str]) -> t.Dict[str, t.Any]:
         "images_list": os.path.exists(options["images_list"]),
         "units": names(UNITS + "/buildkit.service") + names(UNITS + "/buildkit.socket"),
         "active": commands.unit_active("buildkit.service"),
-        "command_line": output(
-            "systemctl", "show", "--property=ExecStart", "--value", "buildkit.service"
+        "command_line": sanitize.blank_text(
+            output("systemctl", "show", "--property=ExecStart", "--value", "buildkit.service")
         ).strip(),
         "configuration_directory": os.path.isdir(CONFIGURATION),
         "certificate_directory": os.path.isdir(CONFIGURATION + "/tls"),

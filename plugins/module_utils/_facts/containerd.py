@@ -9,25 +9,21 @@ from __future__ import annotations
 import glob
 import mmap
 import os
-import re
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client, config
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.host import find_program
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    files,
+    paths,
+    sanitize,
+)
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
         ContainerdFacts,
         ImportedConfig,
-    )
-
-
-def toml_without_credentials(text: t.Optional[str]) -> t.Optional[str]:
-    if text is None:
-        return None
-    return re.sub(
-        r"(?im)^(\s*\"?(?:password|auth|identitytoken|username)\"?\s*=).*$", r'\1 "***"', text
     )
 
 
@@ -37,7 +33,7 @@ def containerd_imports(text: str) -> t.List[ImportedConfig]:
     patterns = [os.path.join(directory, pattern) for pattern in config.imports(text)]
     found = {path for pattern in patterns for path in glob.glob(pattern)}
     return [
-        {"path": path, "text": toml_without_credentials(files.read_text(path)) or ""}
+        {"path": path, "text": sanitize.blank_toml(files.read_text(path) or "")}
         for path in sorted(found)
     ]
 
@@ -65,7 +61,7 @@ def containerd_facts() -> ContainerdFacts:
         "version": None,
         "active": commands.unit_active("containerd.service"),
         "config_path": paths.CONTAINERD_CONFIG,
-        "config_text": toml_without_credentials(text),
+        "config_text": None if text is None else sanitize.blank_toml(text),
         "config_error": why,
         "cri_ready": False,
         "pins_images": False,
