@@ -187,10 +187,11 @@ def test_no_key_of_ours_is_taken_for_a_secret():
         assert sanitize.blank(read_recorded(recorded)) == read_recorded(recorded)
 
 
-def test_an_error_of_a_command_shows_neither_secrets_nor_escapes():
+def test_an_error_of_a_command_shows_neither_secrets_nor_escapes(tmp_path):
     secret = Secrets()
     script = "printf 'Authorization: Basic %s\\n\\033[2J--token=%s\\n' >&2; exit 3"
-    words = ["sh", "-c", script % (secret(), secret()), "--password", secret()]
+    (tmp_path / "script").write_text(script % (secret(), secret()))
+    words = ["sh", str(tmp_path / "script"), "--password", secret()]
     with pytest.raises(commands.NodeError) as caught:
         commands.run([*words, "https://u:%s@m" % secret()])
     text = str(caught.value)
@@ -258,7 +259,10 @@ PLAY = """
         - ansible.builtin.include_tasks: "{{ root }}/roles/switch_runtime/tasks/kubelet_config.yml"
         - ansible.builtin.include_tasks: "{{ root }}/roles/containerd/tasks/config.yml"
         - ansible.builtin.include_tasks: "{{ root }}/roles/containerd/tasks/registries.yml"
-        - ansible.builtin.include_tasks: "{{ root }}/roles/_common/tasks/service_environment.yml"
+        - ansible.builtin.include_role:
+            name: homelab.containerd._common
+            tasks_from: service_environment
+            rolespec_validate: false
           vars:
             __common_environment: "{{ proxies }}"
         - ansible.builtin.include_tasks: "{{ root }}/roles/switch_runtime/tasks/snapshot.yml"
@@ -437,11 +441,15 @@ def test_every_task_that_handles_a_secret_shows_nothing(path):
         assert shows(task, names) == set(), task.get("name")
 
 
+#: Tasks that read what everybody may see.
+PUBLIC = ("Read the provenance",)
+
+
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: "%s-%s" % (path.parts[-3], path.stem))
 def test_every_task_that_reads_whole_objects_or_files_shows_nothing(path):
     """Pods, Secrets and ConfigMaps from the API, and files by slurp."""
     for task in tasks_of(path):
         command = json.dumps(task.get("ansible.builtin.command") or "")
         whole = re.search(r"\bget\b.*(pods|configmaps|secret).*\bjson\b", command)
-        if whole or "ansible.builtin.slurp" in task:
+        if (whole or "ansible.builtin.slurp" in task) and task["name"] not in PUBLIC:
             assert task.get("no_log"), task["name"]

@@ -47,7 +47,9 @@ _QUOTED = re.compile(
     r"(\"(?:[^\"\\]|\\.)*\"|\\+\".*?\\+\"|'[^']*'|[^\s,}\]]+)"
 )
 _LINE = re.compile(r"(?m)^([ \t>*<#;/-]*[\w.-]+)(:[ \t]*)(\S.*)$")
-_HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-[\w-]+)(\s*:\s*)(\S.*)")
+_HEADER = re.compile(
+    r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-[\w-]+)([ \t]*:[ \t]*)(\S.*)"
+)
 #: Not the "basic authentication" of a sentence.
 _SCHEME = re.compile(
     r"\b([Bb]earer|BEARER|[Bb]asic|BASIC)([ \t]+)((?=[\w.~+/=-]*[A-Z0-9=])[\w.~+/=-]{4,})"
@@ -212,7 +214,7 @@ def blank_toml(text: str) -> str:
 def _secret_key(table: t.Sequence[str], keys: t.Sequence[str]) -> bool:
     # In a header, a word with a dot or a port is the name of a plugin or of a registry.
     named = [word for word in table if not re.search(r"[.:/]", word)]
-    return any(is_secret(word) for word in [*named, *keys])
+    return "username" in keys or any(is_secret(word) for word in [*named, *keys])
 
 
 def _toml_string(word: str) -> str:
