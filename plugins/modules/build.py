@@ -49,7 +49,9 @@ options:
     description: The file for an OCI archive (a tar) on the node.
     type: path
   build_args:
-    description: Values for ARG. The process list and the image's history show them.
+    description:
+      - Values for ARG. The process list and the image's history show them.
+      - In the output, asterisks replace the values of those whose names say that they are secrets.
     type: dict
     default: {}
   target:
