@@ -157,12 +157,19 @@ def _test(result: dict[str, Any]) -> proof.Test:
 
 
 def _hosts(config: pytest.Config) -> dict[str, frozenset[str]]:
-    """The hosts that --hosts names, each with the kinds of tests that it has to pass."""
+    """The hosts that the options name, each with the kinds of tests that it has to pass.
+
+    As testinfra's own pytest_generate_tests reads them: without --hosts, --connection says which.
+    """
     found = {}
-    for asked in (config.option.hosts or "local://").split(","):
-        hosts = testinfra.get_hosts([asked], ansible_inventory=config.option.ansible_inventory)
+    option = config.option
+    for asked in option.hosts.split(",") if option.hosts else [None]:
+        hosts = testinfra.get_hosts(
+            [asked], connection=option.connection, ansible_inventory=option.ansible_inventory
+        )
         if not hosts:
-            found[asked.partition("://")[2] or asked] = proof.KINDS
+            name = str(asked or option.connection)
+            found[name.partition("://")[2] or name] = proof.KINDS
         for host in hosts:
             variables = _variables(host)
             name = host.backend.get_pytest_id().partition("://")[2]

@@ -71,7 +71,7 @@ def hexadecimal(chain: str) -> str:
 def manifests_and_blobs() -> t.Tuple[t.Set[str], t.Set[str]]:
     """The digests of the images, and of all content, in the kubelet's namespace."""
     manifests = {entry["digest"] for entry in client.containerd_images().values()}
-    return manifests, set(client.ctr("content", "list", "--quiet").split())
+    return manifests, client.content()
 
 
 def tar_split(chain: str) -> str:
@@ -159,12 +159,22 @@ class Adopter:
         """
         if load(JOURNAL).get("chains") is None:
             return
+        self._replace_tar_splits()
         self._remove_damaged_images()
         self._remove_damaged_layers()
 
+    def _replace_tar_splits(self) -> None:
+        """Also of images that are whole: docker may be gone when their blobs are restored."""
+        originals = {
+            layer["chain"]: layer_store.tar_split_in(self.docker_root, layer["chain"])
+            for image in load(RECORD).get("images", {}).values()
+            for layer in image["layers"]
+        }
+        keep_tar_splits({c: path for c, path in originals.items() if os.path.exists(path)})
+
     def _remove_damaged_images(self) -> None:
         """Those whose manifest or config is lost: containerd believes that it has them."""
-        listed = set(client.ctr("content", "list", "--quiet").split())
+        listed = client.content()
         for identity, image in load(RECORD).get("images", {}).items():
             lost = [
                 digest
@@ -241,7 +251,7 @@ class Adopter:
         try:
             layer = layer_store.Layer(self.docker_root, chain, "", "")
             return bool(comparison.layer_differences(layer.directory, directory))
-        except layer_store.Vanished:
+        except (layer_store.Vanished, layer_store.Refused):
             return False  # nothing to compare it with, and nothing to make it again from
 
     def clean(self) -> None:

@@ -230,8 +230,7 @@ def restore(entries: t.Sequence[Facts], record: Facts, report: progress.Progress
     layers = list(layers_of(entries).values())
     total = total_bytes(entries)
     # containerd does not take again what it believes to have.
-    listed = set(client.ctr("content", "list", "--quiet").split())
-    gone = set(lost(record, listed)) & {layer["diff"] for layer in layers}
+    gone = set(lost(record, client.content())) & {layer["diff"] for layer in layers}
     if gone:
         client.ctr("content", "delete", *sorted(gone))
     state = {"bytes": 0, "said": 0.0}

@@ -63,6 +63,11 @@ def containerd_images() -> t.Dict[str, t.Dict[str, t.Any]]:
     return references
 
 
+def content() -> t.Set[str]:
+    """The digests of the content that containerd has in the kubelet's namespace."""
+    return set(ctr("content", "list", "--quiet").split())
+
+
 def snapshots(kind: str) -> t.List[t.List[str]]:
     """Rows of containerd's snapshots: name, parent if it has one, and kind."""
     rows = [line.split() for line in ctr("snapshots", "list").splitlines()[1:]]

@@ -39,8 +39,6 @@ CRONTABS = ("etc/cron", "var/spool/cron/")
 NO_LINK = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EMFILE)
 VIEW = "/run/homelab-containerd/view"
 CLONE_NEWNS = 0x00020000
-
-
 #: What reading a record of a tar stream raises that is cut short, or is no such record.
 DAMAGE = (EOFError, zlib.error, OSError, ValueError, KeyError)
 
@@ -53,6 +51,11 @@ class Vanished(Exception):
     """A layer that docker removed meanwhile."""
 
 
+def record_of(docker_root: str, chain: str) -> str:
+    """Where docker keeps what it knows of a layer (moby, layer/filestore.go)."""
+    return "%s/image/overlay2/layerdb/sha256/%s" % (docker_root, chain.split(":")[1])
+
+
 class Layer:
     """A layer of docker's, found by its chain ID.
 
@@ -62,8 +65,8 @@ class Layer:
 
     def __init__(self, docker_root: str, chain: str, diff: str, parent: str) -> None:
         self.chain, self.diff, self.parent = chain, diff, parent
-        self.record = "%s/image/overlay2/layerdb/sha256/%s" % (docker_root, chain.split(":")[1])
-        self.tar_split = self.record + "/tar-split.json.gz"
+        self.record = record_of(docker_root, chain)
+        self.tar_split = tar_split_in(docker_root, chain)
         self.cache_id, why = files.read(self.record + "/cache-id")
         if self.cache_id is None and not why:
             raise Vanished(chain)
@@ -94,13 +97,15 @@ class Layer:
             )
 
 
+def tar_split_in(docker_root: str, chain: str) -> str:
+    """docker's record of the tar stream of a layer: the order and the headers."""
+    return record_of(docker_root, chain) + "/tar-split.json.gz"
+
+
 def tar_split_of(directory: str, chain: str) -> str:
-    """docker's record of the tar stream of a layer, for the layer's directory."""
+    """The same, for the layer's directory."""
     docker_root = os.path.dirname(os.path.dirname(os.path.dirname(directory)))
-    return "%s/image/overlay2/layerdb/sha256/%s/tar-split.json.gz" % (
-        docker_root,
-        chain.split(":")[1],
-    )
+    return tar_split_in(docker_root, chain)
 
 
 def recorded_size(record: str) -> int:

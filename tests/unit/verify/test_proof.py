@@ -102,11 +102,11 @@ def session(tmp_path):
 
     (tmp_path / "inventory.ini").write_text("[kube_node]\nn1 ansible_connection=local\n")
 
-    def run(modules, *arguments, hosts="ansible://n1"):
+    def run(modules, *arguments, hosts="--hosts=ansible://n1"):
         for name, text in modules.items():
             (tmp_path / name).write_text("import pytest\n" + text)
         command = [sys.executable, "-m", "pytest", str(tmp_path), f"--rootdir={tmp_path}"]
-        command += [f"--config-file={tmp_path}/pytest.ini", f"--hosts={hosts}", "--run-id=this"]
+        command += [f"--config-file={tmp_path}/pytest.ini", hosts, "--run-id=this"]
         command += [f"--ansible-inventory={tmp_path}/inventory.ini"]
         command += [f"--results={tmp_path}/results.json", *arguments]
         done = subprocess.run(
@@ -118,8 +118,10 @@ def session(tmp_path):
     return run
 
 
-def test_a_session_that_proves(session):
-    done, results = session(MODULES)
+@pytest.mark.parametrize("hosts", ["--hosts=ansible://n1", "--connection=ansible"])
+def test_a_session_that_proves(session, hosts):
+    """The second is how molecule's verifier calls pytest."""
+    done, results = session(MODULES, hosts=hosts)
     assert done.returncode == 0, done.stdout
     assert results["run"] == "this"
     assert results["failures"] == []
@@ -166,7 +168,7 @@ def test_a_selection_is_no_proof(session):
 
 
 def test_a_host_that_the_inventory_does_not_know(session):
-    done, results = session(MODULES, hosts="ansible://n1,ansible://n2")
+    done, results = session(MODULES, hosts="--hosts=ansible://n1,ansible://n2")
     assert done.returncode == 1
     assert {"name": "proof[ansible://n2]", "text": "it was not tested"} in results["failures"]
     assert results["hosts"] == ["n1", "n2"]

@@ -4,17 +4,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import types
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
-    carrier as carrying,
-)
-from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
+    adopter,
     image_names,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import DockerError
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
+    carrier as carrying,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
+    DockerAPI,
+    DockerError,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands
 from ansible_collections.homelab.containerd.plugins.modules import carry_images
 from support import RECORDED, Stream
@@ -239,3 +244,17 @@ def test_who_requires_adoption_is_told_why_it_cannot_be(carrier, program, monkey
         commands.NodeError, match=r"devicemapper, not overlay2.*carry_images_method"
     ):
         run_module(carrier, monkeypatch)
+
+
+@pytest.mark.parametrize("cache_id", [None, ""])
+def test_a_layer_that_docker_cannot_show_any_more_is_not_compared(tmp_path, cache_id):
+    """After a power cut docker's own record of a layer may be gone, or empty."""
+    chain = "sha256:" + "a" * 64
+    record = tmp_path / "image/overlay2/layerdb/sha256" / ("a" * 64)
+    record.mkdir(parents=True)
+    if cache_id is not None:
+        (record / "cache-id").write_text(cache_id)
+    adopting = adopter.Adopter(
+        DockerAPI(), str(tmp_path), str(tmp_path), lambda sentence: contextlib.nullcontext()
+    )
+    assert adopting._differs(chain, str(tmp_path)) is False
