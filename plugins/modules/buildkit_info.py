@@ -74,6 +74,12 @@ buildkit_info:
     active:
       description: Whether buildkit.service runs.
       type: bool
+    newer_files:
+      description:
+        - Configuration files, units, environment files and programs of BuildKit that are newer than
+          its process, so that it has to be restarted to read them.
+      type: list
+      elements: str
     command_line:
       description: The command line with which systemd starts buildkit.service, drop-ins included.
       type: str
@@ -117,12 +123,11 @@ import re
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.homelab.containerd.plugins.module_utils._facts import cni
+from ansible_collections.homelab.containerd.plugins.module_utils._facts import cni, services
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
 
 PROGRAMS = ("buildctl", "buildkitd", "buildkit-runc", "buildkit-cni-*")
 UNITS = "/etc/systemd/system"
-CONFIGURATION = "/etc/buildkit"
 CNI_PLUGINS = ("bridge", "firewall", "host-local", "loopback")
 #: Only some kernels and distributions have them.
 SYSCTLS = (
@@ -168,11 +173,12 @@ def look(options: t.Mapping[str, str]) -> t.Dict[str, t.Any]:
         "images_list": os.path.exists(options["images_list"]),
         "units": names(UNITS + "/buildkit.service") + names(UNITS + "/buildkit.socket"),
         "active": commands.unit_active("buildkit.service"),
+        "newer_files": services.buildkit_newer_files(),
         "command_line": output(
             "systemctl", "show", "--property=ExecStart", "--value", "buildkit.service"
         ).strip(),
-        "configuration_directory": os.path.isdir(CONFIGURATION),
-        "certificate_directory": os.path.isdir(CONFIGURATION + "/tls"),
+        "configuration_directory": os.path.isdir(services.BUILDKIT_CONFIG),
+        "certificate_directory": os.path.isdir(services.BUILDKIT_CONFIG + "/tls"),
         "group_members": group_members(options["group"]),
         "docker_certificates": sorted(
             path.rstrip("/") for path in glob.glob("/etc/docker/certs.d/*/")

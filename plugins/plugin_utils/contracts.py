@@ -222,6 +222,10 @@ class ContainerdFacts(t.TypedDict):
     root: str
     snapshotter: str
     imports: list[ImportedConfig]
+    #: Of what it reads when it starts, whatever is newer than its process.
+    newer_files: list[str]
+    #: docker's running containers, as containerd knows them: ID to process ID.
+    docker_tasks: dict[str, int]
 
 
 class CniConfiguration(t.TypedDict):

@@ -13,6 +13,7 @@ import re
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client, config
+from ansible_collections.homelab.containerd.plugins.module_utils._facts import services
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.host import find_program
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
 
@@ -56,6 +57,16 @@ def supports_image_pinning(binary: str) -> bool:
         return False
 
 
+def running_tasks(listed: str) -> t.Dict[str, int]:
+    """Container ID to process ID, out of what "ctr tasks list" prints."""
+    rows = [line.split() for line in listed.splitlines()]
+    return {
+        row[0]: int(row[1])
+        for row in rows
+        if len(row) == 3 and row[2] != "STOPPED" and row[1].isdigit()
+    }
+
+
 def containerd_facts() -> ContainerdFacts:
     binary = find_program("containerd")
     text, why = files.read(paths.CONTAINERD_CONFIG)
@@ -73,6 +84,8 @@ def containerd_facts() -> ContainerdFacts:
         "root": config.root(effective),
         "snapshotter": config.snapshotter(effective),
         "imports": containerd_imports(text or ""),
+        "newer_files": services.containerd_newer_files(),
+        "docker_tasks": {},
     }
     if not binary:
         return found
@@ -86,4 +99,6 @@ def containerd_facts() -> ContainerdFacts:
             ["ctr", "-n", client.NAMESPACE, "images", "list", "-q"], check=False
         ).stdout
         found["images"] = [line for line in images.splitlines() if line]
+        tasks = commands.run(["ctr", "-n", "moby", "tasks", "list"], check=False).stdout
+        found["docker_tasks"] = running_tasks(tasks)
     return found
