@@ -123,11 +123,17 @@ import re
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.homelab.containerd.plugins.module_utils._facts import cni, services
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
+from ansible_collections.homelab.containerd.plugins.module_utils._facts import cni
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    files,
+    services,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 
 PROGRAMS = ("buildctl", "buildkitd", "buildkit-runc", "buildkit-cni-*")
 UNITS = "/etc/systemd/system"
+CONFIGURATION = "/etc/buildkit"
 CNI_PLUGINS = ("bridge", "firewall", "host-local", "loopback")
 #: Only some kernels and distributions have them.
 SYSCTLS = (
@@ -160,6 +166,12 @@ def name_servers() -> t.List[str]:
     return re.findall(r"(?m)^nameserver\s+(\S+)", text)
 
 
+def newer_files(host: Host) -> t.List[str]:
+    read = [os.path.join(top, name) for top, _, found in os.walk(CONFIGURATION) for name in found]
+    # With rootlesskit the unit's own program is another one.
+    return services.newer_files(host, "buildkit.service", read + ["/usr/local/bin/buildkitd"])
+
+
 def look(options: t.Mapping[str, str]) -> t.Dict[str, t.Any]:
     kernel = {path: files.read_text("/proc/sys/" + path) for path in SYSCTLS}
     routes = [
@@ -173,12 +185,12 @@ def look(options: t.Mapping[str, str]) -> t.Dict[str, t.Any]:
         "images_list": os.path.exists(options["images_list"]),
         "units": names(UNITS + "/buildkit.service") + names(UNITS + "/buildkit.socket"),
         "active": commands.unit_active("buildkit.service"),
-        "newer_files": services.buildkit_newer_files(),
+        "newer_files": newer_files(Host()),
         "command_line": output(
             "systemctl", "show", "--property=ExecStart", "--value", "buildkit.service"
         ).strip(),
-        "configuration_directory": os.path.isdir(services.BUILDKIT_CONFIG),
-        "certificate_directory": os.path.isdir(services.BUILDKIT_CONFIG + "/tls"),
+        "configuration_directory": os.path.isdir(CONFIGURATION),
+        "certificate_directory": os.path.isdir(CONFIGURATION + "/tls"),
         "group_members": group_members(options["group"]),
         "docker_certificates": sorted(
             path.rstrip("/") for path in glob.glob("/etc/docker/certs.d/*/")

@@ -6,16 +6,14 @@
 
 from __future__ import annotations
 
-import glob
 import mmap
-import os
 import re
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client, config
-from ansible_collections.homelab.containerd.plugins.module_utils._facts import services
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.host import find_program
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
@@ -34,12 +32,9 @@ def toml_without_credentials(text: t.Optional[str]) -> t.Optional[str]:
 
 def containerd_imports(text: str) -> t.List[ImportedConfig]:
     """The files that a config.toml imports."""
-    directory = os.path.dirname(paths.CONTAINERD_CONFIG)
-    patterns = [os.path.join(directory, pattern) for pattern in config.imports(text)]
-    found = {path for pattern in patterns for path in glob.glob(pattern)}
     return [
         {"path": path, "text": toml_without_credentials(files.read_text(path)) or ""}
-        for path in sorted(found)
+        for path in config.imported(text)
     ]
 
 
@@ -84,7 +79,7 @@ def containerd_facts() -> ContainerdFacts:
         "root": config.root(effective),
         "snapshotter": config.snapshotter(effective),
         "imports": containerd_imports(text or ""),
-        "newer_files": services.containerd_newer_files(),
+        "newer_files": config.newer_files(Host()),
         "docker_tasks": {},
     }
     if not binary:

@@ -13,7 +13,7 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client, config
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
     DockerAPI,
     DockerError,
@@ -439,6 +439,13 @@ def check_begin(switch: Switch, to: Direction) -> Object:
             raise commands.NodeError(
                 "containerd's CRI does not answer on this node, so nothing was changed. Run the "
                 "role containerd first.\n%s" % host.journal_tail("containerd")
+            )
+        unread = config.newer_files(host)
+        if unread:
+            raise commands.NodeError(
+                "containerd has not read its files as they are now, so pods would run with older "
+                "settings; nothing was changed. Newer than its process: %s. Run the role "
+                "containerd, or systemctl restart containerd." % ", ".join(unread)
             )
     else:
         if not switch.journal.files_before:

@@ -10,38 +10,35 @@ and nobody notifies it of a change by somebody else. So the files' times decide,
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import time
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils._containerd import config
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 
-BUILDKIT_CONFIG = "/etc/buildkit"
 #: Where systemd looks for drop-ins. DropInPaths does not show one that was removed since, and the
 #: time of its directory does.
 UNIT_DIRS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 PROPERTIES = ("MainPID", "FragmentPath", "DropInPaths", "EnvironmentFiles", "ExecStart")
 
 
-def started(pid: int) -> t.Optional[float]:
+def started(host: Host, pid: int) -> t.Optional[float]:
     """When a process started, by today's clock; None if it has ended.
 
     It is counted back from now, so that a clock that was set since (a board without a battery sets
     it at each boot) moves neither this nor the files' times against each other.
     """
-    stat = files.read_text("/proc/%d/stat" % pid)
+    stat = host.read_text("/proc/%d/stat" % pid)
     if stat is None:
         return None
     # Field 22 of proc(5). The name, field 2, may hold anything; it ends with the last parenthesis.
     ticks = int(stat.rpartition(")")[2].split()[19])
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return time.time() - age
+    return host.time() - age
 
 
-def changed(path: str) -> float:
+def changed(host: Host, path: str) -> float:
     """When a file was put where it is, 0 if there is none.
 
     Its change time: tar and packages set the modification time to that of the release.
@@ -49,7 +46,7 @@ def changed(path: str) -> float:
     times = [0.0]
     for look in (os.lstat, os.stat):  # a link, and what it leads to
         try:
-            times.append(look(path).st_ctime)
+            times.append(look(host.path(path)).st_ctime)
         except OSError:
             pass
     return max(times)
@@ -66,47 +63,24 @@ def unit_files(unit: str, shown: t.Dict[str, str]) -> t.List[str]:
     )
 
 
-def show(unit: str) -> t.Dict[str, str]:
+def show(host: Host, unit: str) -> t.Dict[str, str]:
     words = ["systemctl", "show", unit] + ["--property=" + name for name in PROPERTIES]
     shown: t.Dict[str, str] = {}
-    for line in commands.run(words, check=False).stdout.splitlines():
+    for line in host.run(words, check=False).stdout.splitlines():
         key, _equals, value = line.partition("=")
         # EnvironmentFiles has a line for each file.
         shown[key] = (shown.get(key, "") + " " + value).strip()
     return shown
 
 
-def newer_files(unit: str, read: t.Sequence[str]) -> t.List[str]:
+def newer_files(host: Host, unit: str, read: t.Sequence[str]) -> t.List[str]:
     """The unit's files, and those that its program reads when it starts, that are newer than it.
 
     Nothing of a unit that does not run: it reads them when it starts.
     """
-    shown = show(unit)
-    start = started(int(shown.get("MainPID") or 0) or -1)
+    shown = show(host, unit)
+    start = started(host, int(shown.get("MainPID") or 0) or -1)
     if start is None:
         return []
     every = [path for path in unit_files(unit, shown) + list(read) if path]
-    return sorted({path for path in every if changed(path) > start})
-
-
-def containerd_files() -> t.List[str]:
-    """What containerd reads only when it starts; it reads certs.d at each pull."""
-    text = files.read_text(paths.CONTAINERD_CONFIG) or ""
-    directory = os.path.dirname(paths.CONTAINERD_CONFIG)
-    patterns = [os.path.join(directory, pattern) for pattern in config.imports(text)]
-    return (
-        [paths.CONTAINERD_CONFIG]
-        + sorted({path for pattern in patterns for path in glob.glob(pattern)})
-        # Of one that was removed.
-        + [os.path.dirname(pattern) for pattern in patterns if "*" in os.path.basename(pattern)]
-    )
-
-
-def containerd_newer_files() -> t.List[str]:
-    return newer_files("containerd.service", containerd_files())
-
-
-def buildkit_newer_files() -> t.List[str]:
-    read = [os.path.join(top, name) for top, _, names in os.walk(BUILDKIT_CONFIG) for name in names]
-    # With rootlesskit it is not the unit's own program.
-    return newer_files("buildkit.service", read + ["/usr/local/bin/buildkitd"])
+    return sorted({path for path in every if changed(host, path) > start})
