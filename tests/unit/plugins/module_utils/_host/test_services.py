@@ -82,7 +82,8 @@ def test_a_file_that_is_written_after_the_start(tmp_path, service, path):
 
 
 @pytest.mark.parametrize(
-    "path", ["etc/containerd/conf.d/mine.toml", "etc/systemd/system/containerd.service.d/older.conf"]
+    "path",
+    ["etc/containerd/conf.d/mine.toml", "etc/systemd/system/containerd.service.d/older.conf"],
 )
 def test_a_file_that_is_removed_after_the_start(tmp_path, service, path):
     service()
@@ -106,6 +107,7 @@ def test_a_clock_that_was_set_since(tmp_path, service, monkeypatch):
     monkeypatch.setattr(Host, "time", lambda _self: now())
     before = services.started(Host(), os.getpid())
     monkeypatch.setattr(Host, "time", lambda _self: now() + 3600)
+    assert before is not None
     assert services.started(Host(), os.getpid()) == pytest.approx(before + 3600, abs=1)
 
 
