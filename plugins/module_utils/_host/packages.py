@@ -95,7 +95,7 @@ class Packages:
             return no_changes()
         if failed:
             said = [line for line in done.stderr.splitlines() if line.strip()]
-            changes["error"] = " ".join(said)[-500:]
+            changes["error"] = " ".join(said)[-500:] or "exit status %d" % done.returncode
         return changes
 
     def installed(self, names: t.Sequence[str]) -> t.List[str]:
@@ -170,4 +170,14 @@ class Packages:
             found |= set(then) - set(now)
         elif removed:
             found |= set(self.simulate("remove", *removed)["unused"])
-        return sorted(found - set(removed))
+        unmarked = found - set(removed)
+        return sorted(unmarked - self.manual(sorted(unmarked)))
+
+    def manual(self, names: t.Sequence[str]) -> t.Set[str]:
+        """Those of the packages that were installed by hand, and not for another one."""
+        if not names:
+            return set()
+        words = ["apt-mark", "showmanual", *names]
+        if self.manager == "dnf":
+            words = ["dnf", "repoquery", "--userinstalled", "--queryformat=%{name}\n", *names]
+        return set(self.host.run(words, check=False).stdout.split())
