@@ -20,6 +20,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker.api imp
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     commands,
+    originals,
     paths,
     progress,
 )
@@ -267,6 +268,7 @@ class Switch:
     def write_files(self, wanted: Files) -> None:
         for path, text in wanted.items():
             if text is not None and text != self.host.read_text(path):
+                originals.keep(self.host, path)
                 self.host.write_text(path, text)
 
     def start_kubelet(self, files: Files) -> float:
