@@ -244,7 +244,7 @@ def test_files_of_the_owner_are_kept_before_they_are_written(path):
 #: write_text of what runs on nodes: what is written, and why no original is needed.
 WRITES = {
     ("_switch/switch.py", "path, json.dumps(created)"): "a file of ours, removed at once",
-    ("_switch/switch.py", "path, text"): "kept in the line above it",
+    ("_switch/switch.py", "path, text"): "kept by begin_containerd, before anything stops",
     ("_switch/switch.py", "paths.CONTAINERD_CONFIG, before"): "the original itself comes back",
     ("_switch/journal.py", "paths.JOURNAL, json.dumps(data, indent=1) + '\\n'"): "ours",
     ("_kubernetes/static_pods.py", "path, text"): "into a mount of ours",

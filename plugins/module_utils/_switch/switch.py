@@ -97,6 +97,8 @@ class Switch:
 
     def begin_containerd(self, files_after: Files, waited_for: t.List[str]) -> None:
         """The journal's first word; nothing was changed until it is on the disk."""
+        for path in files_after:
+            originals.keep(self.host, path)
         now = flag_files(self.host)
         before = None
         if now == files_after or self.journal.unfinished:
@@ -268,7 +270,6 @@ class Switch:
     def write_files(self, wanted: Files) -> None:
         for path, text in wanted.items():
             if text is not None and text != self.host.read_text(path):
-                originals.keep(self.host, path)
                 self.host.write_text(path, text)
 
     def start_kubelet(self, files: Files) -> float:
