@@ -187,6 +187,105 @@ def test_written_files_say_who_manages_them(path):
             assert any(text in copy["content"] for text in by), task["name"]
 
 
+#: Modules that write a file whose content is not the owner's.
+WRITERS = (
+    *("copy", "template", "lineinfile", "blockinfile", "replace", "assemble", "get_url"),
+    *("deb822_repository", "yum_repository", "apt_repository"),
+)
+#: A file of this name was not there before us, and these roles write on the controller.
+OURS = re.compile(r"/homelab-|^" + STATE)
+ON_CONTROLLER = ("certificates", "verify", "report")
+
+
+def written_by(task: dict[str, t.Any], variables: dict[str, t.Any]) -> list[str]:
+    """The paths that a task writes, variables of the role put in as far as they are known."""
+    found = []
+    for module in WRITERS:
+        options = task.get("ansible.builtin." + module)
+        if options is None:
+            continue
+        text = str(options.get("dest", module))
+        if "item" in text:
+            text += " " + str(task.get("loop", ""))
+        for _level in range(4):
+            text = re.sub(r"\{\{ (\w+)[^{}]*\}\}", lambda m: str(variables.get(m[1], m[1])), text)
+        found += re.findall(r"/[\w./-]+", text) or [text]
+    return found
+
+
+def unkept(path: pathlib.Path) -> list[str]:
+    """Where a task file writes a file that may have been the owner's and keeps no original."""
+    variables = load(ROOT / "roles/_common/vars/main.yml")
+    variables.update(load(path.parents[1] / "vars/main.yml") or {})
+    found, kept = [], False
+    for task in tasks(load(path)):
+        kept = kept or "homelab.containerd.keep_original" in task
+        wrong = [place for place in written_by(task, variables) if not OURS.search(place)]
+        if wrong and not kept:
+            found.append("%s: %s" % (task["name"], ", ".join(wrong)))
+    return found
+
+
+KEPT_ELSEWHERE = {
+    # The role's install.yml does it, before the first configuration.
+    "roles/buildkit/tasks/configure.yml",
+    # Into our own directory; in check mode nothing is written.
+    "roles/_common/tasks/download.yml",
+}
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=name)
+def test_files_of_the_owner_are_kept_before_they_are_written(path):
+    if path.parents[1].name in ON_CONTROLLER or name(path) in KEPT_ELSEWHERE:
+        return
+    assert unkept(path) == []
+
+
+#: write_text of what runs on nodes: what is written, and why no original is needed.
+WRITES = {
+    ("_switch/switch.py", "path, json.dumps(created)"): "a file of ours, removed at once",
+    ("_switch/switch.py", "path, text"): "kept by begin_containerd, before anything stops",
+    ("_switch/switch.py", "paths.CONTAINERD_CONFIG, before"): "the original itself comes back",
+    ("_switch/journal.py", "paths.JOURNAL, json.dumps(data, indent=1) + '\\n'"): "ours",
+    ("_kubernetes/static_pods.py", "path, text"): "into a mount of ours",
+    ("_containerd/blobs.py", "adopter.RECORD, json.dumps(record, sort_keys=True), 384"): "ours",
+    ("_containerd/adopter.py", "RECORD, json.dumps(record, sort_keys=True), 384"): "ours",
+    (
+        "_containerd/adopter.py",
+        "JOURNAL, json.dumps({'chains': sorted(set(before) | set(fresh))})",
+    ): "ours",
+    ("_host/host.py", "self.path(path), text, mode"): "only hands on",
+}
+
+
+def test_modules_keep_files_of_the_owner_before_they_write_them():
+    found = set()
+    for path in ON_NODES:
+        for item in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(item, ast.Call) and getattr(item.func, "attr", "") == "write_text":
+                place = str(path.relative_to(ROOT / "plugins/module_utils"))
+                found.add((place, ", ".join(map(ast.unparse, item.args))))
+    assert found == set(WRITES)
+
+
+#: The one file that installs packages asks apt and dnf first; rsync and git conflict with nothing.
+INSTALLS = {"roles/_common/tasks/install_packages.yml", "roles/build/tasks/program.yml"}
+
+
+def test_packages_are_installed_in_one_place():
+    found = {
+        name(path)
+        for path in TASK_FILES
+        for task in tasks(load(path))
+        for module in ("package", "apt", "dnf", "yum", "command")
+        if (options := task.get("ansible.builtin." + module)) is not None
+        and isinstance(options, dict)
+        and "name" in options
+        and options.get("state", "present") != "absent"
+    }
+    assert found == INSTALLS
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "roles").glob("*/templates/*.j2")), ids=name)
 def test_templates_say_who_manages_the_file(path):
     text = re.sub(r"(?s)\{[#%].*?[#%]\}", "", path.read_text(encoding="utf-8"))

@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-import glob
 import mmap
-import os
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client, config
@@ -19,6 +17,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     paths,
     sanitize,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
@@ -29,12 +28,9 @@ if t.TYPE_CHECKING:
 
 def containerd_imports(text: str) -> t.List[ImportedConfig]:
     """The files that a config.toml imports."""
-    directory = os.path.dirname(paths.CONTAINERD_CONFIG)
-    patterns = [os.path.join(directory, pattern) for pattern in config.imports(text)]
-    found = {path for pattern in patterns for path in glob.glob(pattern)}
     return [
         {"path": path, "text": sanitize.blank_toml(files.read_text(path) or "")}
-        for path in sorted(found)
+        for path in config.imported(text)
     ]
 
 
@@ -50,6 +46,16 @@ def supports_image_pinning(binary: str) -> bool:
         return program.find(b"io.cri-containerd.pinned") >= 0
     except (OSError, ValueError):
         return False
+
+
+def running_tasks(listed: str) -> t.Dict[str, int]:
+    """Container ID to process ID, out of what "ctr tasks list" prints."""
+    rows = [line.split() for line in listed.splitlines()]
+    return {
+        row[0]: int(row[1])
+        for row in rows
+        if len(row) == 3 and row[2] != "STOPPED" and row[1].isdigit()
+    }
 
 
 def containerd_facts() -> ContainerdFacts:
@@ -69,6 +75,8 @@ def containerd_facts() -> ContainerdFacts:
         "root": config.root(effective),
         "snapshotter": config.snapshotter(effective),
         "imports": containerd_imports(text or ""),
+        "newer_files": config.newer_files(Host()),
+        "docker_tasks": {},
     }
     if not binary:
         return found
@@ -82,4 +90,6 @@ def containerd_facts() -> ContainerdFacts:
             ["ctr", "-n", client.NAMESPACE, "images", "list", "-q"], check=False
         ).stdout
         found["images"] = [line for line in images.splitlines() if line]
+        tasks = commands.run(["ctr", "-n", "moby", "tasks", "list"], check=False).stdout
+        found["docker_tasks"] = running_tasks(tasks)
     return found

@@ -13,13 +13,14 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client, config
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
     DockerAPI,
     DockerError,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     commands,
+    originals,
     paths,
     progress,
 )
@@ -96,6 +97,8 @@ class Switch:
 
     def begin_containerd(self, files_after: Files, waited_for: t.List[str]) -> None:
         """The journal's first word; nothing was changed until it is on the disk."""
+        for path in files_after:
+            originals.keep(self.host, path)
         now = flag_files(self.host)
         before = None
         if now == files_after or self.journal.unfinished:
@@ -439,6 +442,13 @@ def check_begin(switch: Switch, to: Direction) -> Object:
             raise commands.NodeError(
                 "containerd's CRI does not answer on this node, so nothing was changed. Run the "
                 "role containerd first.\n%s" % host.journal_tail("containerd")
+            )
+        unread = config.newer_files(host)
+        if unread:
+            raise commands.NodeError(
+                "containerd has not read its files as they are now, so pods would run with older "
+                "settings; nothing was changed. Newer than its process: %s. Run the role "
+                "containerd, or systemctl restart containerd." % ", ".join(unread)
             )
     else:
         if not switch.journal.files_before:

@@ -22,12 +22,14 @@ import types
 import urllib.parse
 
 import pytest
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import config
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
     DockerAPI,
     DockerError,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     commands,
+    originals,
     paths,
     progress,
 )
@@ -369,6 +371,19 @@ def test_a_masked_docker_is_found_before_anything_stops(machine):
     with pytest.raises(commands.NodeError, match=r"docker.service is masked .*Nothing was changed"):
         machine.switch("docker")
     assert machine.effects == []
+
+
+def test_a_containerd_that_has_not_read_its_files_is_found_before_anything_stops(
+    machine, engine, monkeypatch
+):
+    monkeypatch.setattr(config, "newer_files", lambda host: [paths.CONTAINERD_CONFIG])
+    with pytest.raises(commands.NodeError, match=r"not read .*nothing was changed.*config.toml"):
+        machine.switch("containerd")
+    assert machine.effects == [] and engine.stopped == []
+    monkeypatch.setattr(config, "newer_files", lambda host: [])
+    machine.switch("containerd")
+    flags = paths.KUBEADM_FLAGS[0]
+    assert machine.read_text(originals.original(flags)) == KUBEADM
 
 
 @pytest.mark.parametrize("call", ["get node ", "get pods "])
