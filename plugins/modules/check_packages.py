@@ -55,6 +55,7 @@ problem:
   description:
     - For V(present), which packages would be removed, downgraded, or upgraded with a restart of
       docker or the kubelet.
+    - Also that apt would take a longer version for one with an asterisk (1.6.33 for C(1.6.3*)).
     - For V(absent), which other packages would be removed, or that containerd, runc or the kubelet
       would be.
     - Empty if there is no problem.

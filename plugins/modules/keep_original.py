@@ -12,8 +12,8 @@ version_added: "0.2.0"
 author:
   - The homelab.containerd contributors (@homelab)
 description:
-  - Copies each file with its mode and owner to C(/var/lib/homelab-containerd/original), below its
-    own path there. An empty file with the ending C(.none) says that there was none.
+  - Copies each file with its mode and owner to O(directory), below its own path there. An empty
+    file with the ending C(.none) says that there was none.
   - What was kept is not kept again, because a later file is one that this collection wrote.
 extends_documentation_fragment:
   - homelab.containerd.attributes
@@ -27,13 +27,30 @@ options:
     description: The files.
     type: list
     elements: path
-    required: true
+    default: []
+  archive:
+    description: A tar archive on the node. The files that unpacking it would replace are kept too.
+    type: path
+  destination:
+    description: The directory that O(archive) will be unpacked to.
+    type: path
+  directory:
+    description: The directory of the copies.
+    type: path
+    default: /var/lib/homelab-containerd/original
 """
 
 EXAMPLES = r"""
 - name: Keep the original file
   homelab.containerd.keep_original:
     path: [/etc/crictl.yaml]
+
+- name: Put it back
+  ansible.builtin.copy:
+    src: /var/lib/homelab-containerd/original/etc/crictl.yaml
+    dest: /etc/crictl.yaml
+    remote_src: true
+    mode: preserve
 """
 
 RETURN = r"""
@@ -44,27 +61,49 @@ kept:
   elements: str
 """
 
+import os
+import tarfile
+import typing as t
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.homelab.containerd.plugins.module_utils._host import originals
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    originals,
+    paths,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
+
+
+def unpacked(archive: str, destination: str) -> t.List[str]:
+    """The files that unpacking an archive would write."""
+    with tarfile.open(archive) as stream:
+        names = [member.name for member in stream if not member.isdir()]
+    return [os.path.normpath(os.path.join(destination, name)) for name in names]
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"path": {"type": "list", "elements": "path", "required": True}},
+        argument_spec={
+            "path": {"type": "list", "elements": "path", "default": []},
+            "archive": {"type": "path"},
+            "destination": {"type": "path"},
+            "directory": {"type": "path", "default": paths.ORIGINALS},
+        },
+        required_together=[("archive", "destination")],
         supports_check_mode=True,
     )
-    host = Host()
-    new = [path for path in module.params["path"] if not originals.is_kept(host, path)]
-    for path in new:
+    params, host = module.params, Host()
+    wanted = list(params["path"])
+    try:
+        # Check mode downloads nothing.
+        if params["archive"] and (os.path.exists(params["archive"]) or not module.check_mode):
+            wanted += unpacked(params["archive"], params["destination"])
+        new = originals.missing(host, wanted, params["directory"])
         if not module.check_mode:
-            try:
-                originals.keep(host, path)
-            except OSError as exc:
-                module.fail_json(
-                    msg="%s: its original could not be kept in %s, so it was not changed: %s"
-                    % (path, originals.original(path), exc)
-                )
+            for path in new:
+                originals.keep(host, path, params["directory"])
+    except (commands.NodeError, OSError, tarfile.TarError) as exc:
+        module.fail_json(msg=str(exc))
     module.exit_json(changed=bool(new), kept=new)
 
 

@@ -236,6 +236,8 @@ class PackageChanges(t.TypedDict):
     upgraded: list[str]
     #: Those that nothing else needs afterwards, of dnf.
     unused: list[str]
+    #: Of those that would be installed, of apt.
+    versions: dict[str, str]
     error: str
 
 

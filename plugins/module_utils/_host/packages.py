@@ -36,17 +36,19 @@ DNF_HEADINGS = {
 
 
 def no_changes() -> PackageChanges:
-    return {"removed": [], "downgraded": [], "upgraded": [], "unused": [], "error": ""}
+    lists: t.Dict[str, t.List[str]] = {key: [] for key in ("removed", "downgraded", "upgraded")}
+    return t.cast("PackageChanges", dict(lists, unused=[], versions={}, error=""))
 
 
 def read_apt(printed: str) -> PackageChanges:
-    """What "apt-get --simulate" prints: Remv NAME, and Inst NAME [OLD] for an upgrade."""
+    """What "apt-get --simulate" prints: Remv NAME, and Inst NAME [OLD] (NEW …) for an upgrade."""
     changes = no_changes()
     changes["removed"] = re.findall(r"(?m)^Remv (\S+)", printed)
     upgraded = re.findall(r"(?m)^Inst (\S+) \[", printed)
     heading = re.search(r"(?m)^The following packages will be DOWNGRADED:\n((?:  .*\n)*)", printed)
     changes["downgraded"] = heading.group(1).split() if heading else []
     changes["upgraded"] = [name for name in upgraded if name not in changes["downgraded"]]
+    changes["versions"] = dict(re.findall(r"(?m)^Inst (\S+) (?:\[\S+\] )?\((\S+)", printed))
     return changes
 
 
@@ -58,7 +60,8 @@ def read_dnf(printed: str) -> PackageChanges:
     for line in printed.splitlines():
         heading = re.match(r"(\S[^:]*):$", line)
         replaced = re.match(r"\s+replacing\s+(\S+?)(?:\.\w+)?\s", line)
-        row = re.match(r" (\S+)\s+\S+\s+\S+", line)
+        # A long name has a line of its own, and what else the table says is on the next.
+        row = re.match(r" (\S+)", line)
         if heading:
             key = DNF_HEADINGS.get(heading.group(1), "")
         elif replaced:
@@ -68,6 +71,12 @@ def read_dnf(printed: str) -> PackageChanges:
         elif not line.strip():
             key = ""
     return changes
+
+
+def _is_longer(version: str, wanted: str) -> bool:
+    """Whether a version begins with "1.6.3*" and has another number all the same: 1.6.33."""
+    prefix = wanted.rstrip("*")
+    return prefix != wanted and version[len(prefix) : len(prefix) + 1].isdigit()
 
 
 class Packages:
@@ -138,6 +147,15 @@ class Packages:
             ("restart", [name for name in changes["upgraded"] if name in restarted]),
         ]
         said = ["%s %s" % (verb, ", ".join(sorted(found))) for verb, found in parts if found]
+        said += [
+            "install %s %s" % (name, version)
+            for name, version in changes["versions"].items()
+            if any(
+                _is_longer(version, spec.partition("=")[2])
+                for spec in names
+                if spec.startswith(name + "=")
+            )
+        ]
         if said:
             return "installing %s would %s" % (" ".join(names), " and ".join(said))
         return ""

@@ -25,4 +25,3 @@ MANIFESTS = "/etc/kubernetes/manifests"
 ADMIN_CONF = "/etc/kubernetes/admin.conf"
 
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
-CONTAINERD_CONFIG_BEFORE = ORIGINALS + CONTAINERD_CONFIG

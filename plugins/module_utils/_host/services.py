@@ -83,4 +83,6 @@ def newer_files(host: Host, unit: str, read: t.Sequence[str]) -> t.List[str]:
     if start is None:
         return []
     every = [path for path in unit_files(unit, shown) + list(read) if path]
-    return sorted({path for path in every if changed(host, path) > start})
+    # A time that is still to come is of a clock that was set back since: it says nothing, and no
+    # restart would make the process newer.
+    return sorted({path for path in every if start < changed(host, path) <= host.time()})

@@ -97,9 +97,10 @@ class Switch:
 
     def begin_containerd(self, files_after: Files, waited_for: t.List[str]) -> None:
         """The journal's first word; nothing was changed until it is on the disk."""
-        for path in files_after:
-            originals.keep(self.host, path)
         now = flag_files(self.host)
+        for path, text in files_after.items():
+            if text != now[path]:
+                originals.keep(self.host, path)
         before = None
         if now == files_after or self.journal.unfinished:
             # A switch to docker that was interrupted early has left containerd's flags: they are
@@ -298,11 +299,10 @@ class Switch:
         self.host.run(["systemctl", "reset-failed", "containerd"], check=False)
         if self.host.run(restart, check=False, timeout=UNIT_SECONDS).returncode == 0:
             return
-        before = self.host.read_text(paths.CONTAINERD_CONFIG_BEFORE)
         self.say("containerd does not start; putting its configuration back as it was before")
-        if before is not None:
-            self.host.write_text(paths.CONTAINERD_CONFIG, before)
-        elif self.host.exists(paths.CONTAINERD_CONFIG):
+        if not originals.restore(self.host, paths.CONTAINERD_CONFIG) and self.host.exists(
+            paths.CONTAINERD_CONFIG
+        ):
             config = self.host.path(paths.CONTAINERD_CONFIG)
             os.rename(config, config + ".homelab-broken")
         self.host.run(["systemctl", "reset-failed", "containerd"], check=False)

@@ -111,5 +111,19 @@ def test_a_clock_that_was_set_since(tmp_path, service, monkeypatch):
     assert services.started(Host(), os.getpid()) == pytest.approx(before + 3600, abs=1)
 
 
+def test_a_clock_that_was_set_back(tmp_path, service, monkeypatch):
+    """No restart would make the process newer than a file whose time is still to come."""
+    now = time.time
+    service()
+    (tmp_path / "etc/containerd/config.toml").write_text("changed")
+    monkeypatch.setattr(Host, "time", lambda _self: now() - 3600)
+    assert newer(tmp_path) == []
+    # Later, when that time has come, one restart is enough.
+    monkeypatch.setattr(Host, "time", lambda _self: now())
+    assert newer(tmp_path) == ["etc/containerd/config.toml"]
+    service()
+    assert newer(tmp_path) == []
+
+
 def test_a_service_that_does_not_run_reads_its_files_when_it_starts(tmp_path, service):
     assert newer(tmp_path) == []
