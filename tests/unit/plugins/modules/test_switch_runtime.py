@@ -396,9 +396,9 @@ def test_the_flags_are_kept_before_anything_stops(machine, engine):
     machine.switch("containerd")
     assert machine.read_text(originals.original(flags)) == KUBEADM
     # What is not written needs no copy.
-    written = Journal(machine).current["files_after"].items()
-    before = Journal(machine).files_before
-    changed = {path for path, text in written if text != before[path]}
+    wrote = journal.Journal(machine)
+    before, after = wrote.files_before, wrote.current["files_after"]
+    changed = {path for path, text in after.items() if text != before[path]}
     assert {path for path in [flags, *others] if originals.is_kept(machine, path)} == changed
     assert changed < {flags, *others}
 
