@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import typing as t
@@ -269,6 +270,8 @@ PLAY = """
       module_defaults:
         homelab.containerd.node_runtime_info:
           docker_socket: "{{ playbook_dir }}/no.sock"
+        homelab.containerd.keep_original:
+          directory: "{{ playbook_dir }}/kept"
     - homelab.containerd.show_report:
         plans: []
         outcomes: []
@@ -344,6 +347,7 @@ def run_play(directory: pathlib.Path, status: int = 0) -> subprocess.CompletedPr
         },
     }
     (directory / "variables.json").write_text(json.dumps(variables))
+    shutil.copytree(directory, directory / "before")
     words = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "play.yml"]
     return subprocess.run(
         [*words, "-i", "node1,", "-vvv", "--diff", "-e", "@variables.json"],
@@ -377,6 +381,15 @@ def test_a_real_run_at_vvv_and_diff_shows_none(tmp_path):
     assert "server" in (tmp_path / "hosts.toml").read_text()
     assert MARK in (tmp_path / "environment").read_text()
     assert (tmp_path / "state/before.json").stat().st_mode & 0o777 == 0o600
+    # Whatever of the owner's was changed is kept as it was.
+    before = {path.name: path.read_bytes() for path in (tmp_path / "before").iterdir()}
+    changed = [name for name, old in before.items() if (tmp_path / name).read_bytes() != old]
+    assert sorted(changed) == ["config.toml", "environment", "hosts.toml", "kubelet.yaml"]
+    for name in changed:
+        kept = tmp_path / "kept" / str(tmp_path)[1:] / name
+        assert kept.read_bytes() == before[name]
+        assert kept.stat().st_mode == (tmp_path / "before" / name).stat().st_mode
+    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o700
     for report in (tmp_path / "report").iterdir():
         assert leaks(report.read_text()) == []
 
