@@ -454,6 +454,32 @@ def test_every_task_that_handles_a_secret_shows_nothing(path):
         assert shows(task, names) == set(), task.get("name")
 
 
+#: Options that are the URL of a mirror, and may have a password.
+URLS = re.compile(
+    r"\b(containerd_url|containerd_cni_url|containerd_docker_repository|buildkit_url"
+    r"|buildkit_provenance_url|__common_download_url)\b"
+    r"(?! \| (homelab.containerd.shown|basename|length))"
+)
+
+
+def test_no_task_shows_the_password_of_a_mirror():
+    for path in TASKS:
+        for task in tasks_of(path):
+            said = [
+                str((task.get("ansible.builtin." + key) or {}).get(word, ""))
+                for key, word in (("fail", "msg"), ("assert", "fail_msg"))
+            ]
+            expressions = " ".join(re.findall(r"\{\{(.*?)\}\}", " ".join(said), re.DOTALL))
+            assert not URLS.search(re.sub(r"'[^']*'", "", expressions)), task["name"]
+            modules = [
+                key
+                for key in task
+                if key.rsplit(".", 1)[-1] in ("get_url", "deb822_repository", "yum_repository")
+            ]
+            if modules and URLS.search(json.dumps(task[modules[0]])):
+                assert "homelab.containerd.shown" in str(task.get("no_log")), task["name"]
+
+
 #: Tasks that read what everybody may see.
 PUBLIC = ("Read the provenance",)
 
