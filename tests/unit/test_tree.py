@@ -219,8 +219,8 @@ def written_by(task: dict[str, t.Any], variables: dict[str, t.Any]) -> list[str]
     """What says which files a task writes: paths, or variables and its loop."""
     found = []
     for module, places in WRITERS.items():
-        options = task.get("ansible.builtin." + module)
-        for place in places if options is not None else ():
+        options = task.get("ansible.builtin." + module) or {}
+        for place in places if options else ():
             text = place.format_map(collections.defaultdict(str, options))
             if "item" in text:
                 text += " " + str(task.get("loop", ""))
