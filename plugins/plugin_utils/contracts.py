@@ -454,12 +454,12 @@ class LocalImage(t.TypedDict):
 
 
 class Probe(t.TypedDict):
-    """A command in a pod, and what it printed before the switch."""
+    """A command in a pod, and the checksum of what it printed before the switch."""
 
     namespace: str
     pod: str
     command: list[str]
-    stdout: str
+    sha256: str
 
 
 class BeforeSnapshot(t.TypedDict):

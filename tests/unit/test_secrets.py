@@ -380,7 +380,9 @@ def test_a_real_run_at_vvv_and_diff_shows_none(tmp_path):
     assert (tmp_path / "config.toml").read_text().endswith("# new")
     assert "server" in (tmp_path / "hosts.toml").read_text()
     assert MARK in (tmp_path / "environment").read_text()
-    assert (tmp_path / "state/before.json").stat().st_mode & 0o777 == 0o600
+    before_json = tmp_path / "state/before.json"
+    assert before_json.stat().st_mode & 0o777 == 0o600
+    assert leaks(before_json.read_text()) == []
     # Whatever of the owner's was changed is kept as it was.
     before = {path.name: path.read_bytes() for path in (tmp_path / "before").iterdir()}
     changed = [name for name, old in before.items() if (tmp_path / name).read_bytes() != old]
