@@ -38,7 +38,7 @@ def kubelet_config(text: str, settings: dict[str, t.Any], flags: t.Iterable[str]
     added = (
         KUBELET_HEADER
         + "\n"
-        + yaml.safe_dump({str(k): v if isinstance(v, int) else str(v) for k, v in missing.items()})
+        + yaml.safe_dump({str(key): _plain(value) for key, value in missing.items()})
     )
     longer = text.rstrip("\n") + "\n" + added
     try:
@@ -47,6 +47,12 @@ def kubelet_config(text: str, settings: dict[str, t.Any], flags: t.Iterable[str]
         whole = None
     # In braces, or with its own end marker: then the whole file is written again.
     return longer if whole == {**config, **missing} else yaml.safe_dump(config) + added
+
+
+def _plain(value: t.Any) -> bool | int | str:
+    if isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, int) else str(value)
 
 
 def kubelet_configmaps_out_of_step(

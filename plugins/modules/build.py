@@ -49,7 +49,9 @@ options:
     description: The file for an OCI archive (a tar) on the node.
     type: path
   build_args:
-    description: Values for ARG. The process list and the image's history show them.
+    description:
+      - Values for ARG. The process list and the image's history show them.
+      - In the output, asterisks replace the values of those whose names say that they are secrets.
     type: dict
     default: {}
   target:
@@ -197,6 +199,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
     options = dict(module.params)
     options["secrets"] = take_secrets(module)
     options["build_args"] = {key: str(value) for key, value in options["build_args"].items()}
+    module.no_log_values.update(buildctl.secret_values(options))
     builder = Builder(options)
     check(options, builder)
     ways = {"node": builder.to_node, "registry": builder.to_registry, "archive": builder.to_archive}
@@ -242,7 +245,7 @@ def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
         ],
         "restored": builder.restored,
         "pulled": builder.pulled,
-        "steps": [dict(step, name=buildctl.mask(step["name"], builder.masked)) for step in steps],
+        "steps": steps,
         "diff": {"before": listing("before"), "after": listing("after")},
     }
 
@@ -258,7 +261,6 @@ def take_secrets(module: AnsibleModule) -> t.Dict[str, str]:
         os.unlink(path)
     except (OSError, ValueError) as exc:
         raise commands.NodeError("The secrets did not arrive: %s. Run it again." % exc) from exc
-    module.no_log_values.update(value for value in values.values() if value.strip())
     return dict(values)
 
 

@@ -74,6 +74,12 @@ buildkit_info:
     active:
       description: Whether buildkit.service runs.
       type: bool
+    newer_files:
+      description:
+        - Configuration files, units, environment files and programs of BuildKit that are newer than
+          its process, so that it has to be restarted to read them.
+      type: list
+      elements: str
     command_line:
       description: The command line with which systemd starts buildkit.service, drop-ins included.
       type: str
@@ -118,7 +124,13 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.homelab.containerd.plugins.module_utils._facts import cni
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    files,
+    sanitize,
+    services,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 
 PROGRAMS = ("buildctl", "buildkitd", "buildkit-runc", "buildkit-cni-*")
 UNITS = "/etc/systemd/system"
@@ -155,6 +167,12 @@ def name_servers() -> t.List[str]:
     return re.findall(r"(?m)^nameserver\s+(\S+)", text)
 
 
+def newer_files(host: Host) -> t.List[str]:
+    read = [os.path.join(top, name) for top, _, found in os.walk(CONFIGURATION) for name in found]
+    # With rootlesskit the unit's own program is another one.
+    return services.newer_files(host, "buildkit.service", read + ["/usr/local/bin/buildkitd"])
+
+
 def look(options: t.Mapping[str, str]) -> t.Dict[str, t.Any]:
     kernel = {path: files.read_text("/proc/sys/" + path) for path in SYSCTLS}
     routes = [
@@ -168,8 +186,9 @@ def look(options: t.Mapping[str, str]) -> t.Dict[str, t.Any]:
         "images_list": os.path.exists(options["images_list"]),
         "units": names(UNITS + "/buildkit.service") + names(UNITS + "/buildkit.socket"),
         "active": commands.unit_active("buildkit.service"),
-        "command_line": output(
-            "systemctl", "show", "--property=ExecStart", "--value", "buildkit.service"
+        "newer_files": newer_files(Host()),
+        "command_line": sanitize.blank_text(
+            output("systemctl", "show", "--property=ExecStart", "--value", "buildkit.service")
         ).strip(),
         "configuration_directory": os.path.isdir(CONFIGURATION),
         "certificate_directory": os.path.isdir(CONFIGURATION + "/tls"),

@@ -89,7 +89,8 @@ runtime_info:
     containerd:
       description:
         - Version, configuration text and that of imported files, root directory, snapshotter,
-          whether CRI answers, image references in k8s.io.
+          whether CRI answers, image references in k8s.io, docker's running containers as it knows
+          them, and C(newer_files), which it has to be restarted to read.
       type: dict
     cni:
       description: Network configurations, plugin directories, what the loopback plugin supports.

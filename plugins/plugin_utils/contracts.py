@@ -222,6 +222,23 @@ class ContainerdFacts(t.TypedDict):
     root: str
     snapshotter: str
     imports: list[ImportedConfig]
+    #: Of what it reads when it starts, whatever is newer than its process.
+    newer_files: list[str]
+    #: docker's running containers, as containerd knows them: ID to process ID.
+    docker_tasks: dict[str, int]
+
+
+class PackageChanges(t.TypedDict):
+    """What a package manager would do, names of packages each."""
+
+    removed: list[str]
+    downgraded: list[str]
+    upgraded: list[str]
+    #: Those that nothing else needs afterwards, of dnf.
+    unused: list[str]
+    #: Of those that would be installed, of apt.
+    versions: dict[str, str]
+    error: str
 
 
 class CniConfiguration(t.TypedDict):
@@ -437,12 +454,12 @@ class LocalImage(t.TypedDict):
 
 
 class Probe(t.TypedDict):
-    """A command in a pod, and what it printed before the switch."""
+    """A command in a pod, and the checksum of what it printed before the switch."""
 
     namespace: str
     pod: str
     command: list[str]
-    stdout: str
+    sha256: str
 
 
 class BeforeSnapshot(t.TypedDict):
@@ -491,6 +508,8 @@ class PlanOptions(t.TypedDict, total=False):
     node: str
     containerd_install: t.Literal["", "keep", "package", "docker_repository", "tarball"]
     containerd_version: str | None
+    #: What check_packages says against the installation.
+    install_problem: str
     registries: list[Registry]
     overrides: list[str]
     drain: bool

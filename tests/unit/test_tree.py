@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import collections
 import pathlib
 import re
 import sys
@@ -185,6 +186,151 @@ def test_written_files_say_who_manages_them(path):
         if "content" in copy and not destination(copy["dest"]).startswith(STATE):
             by = ("Ansible managed", *(f"homelab.containerd.{name}(" for name in FILTERS))
             assert any(text in copy["content"] for text in by), task["name"]
+
+
+#: Modules that write files, and where.
+WRITERS = {
+    **dict.fromkeys(
+        ("copy", "template", "lineinfile", "blockinfile", "replace", "assemble", "get_url"),
+        ("{dest}",),
+    ),
+    # What is in an archive is named by the archive.
+    "unarchive": ("{src}",),
+    "deb822_repository": (
+        *("/etc/apt/sources.list.d/{name}.sources", "/etc/apt/keyrings/{name}.asc"),
+        "/etc/apt/keyrings/{name}.gpg",
+    ),
+    "yum_repository": ("/etc/yum.repos.d/{name}.repo",),
+}
+#: A file of this name was not there before us, and these roles write on the controller.
+OURS = re.compile(r"/homelab-|^" + STATE)
+ON_CONTROLLER = ("certificates", "verify", "report")
+
+
+def named(text: str) -> set[str]:
+    """The paths and the roles' variables in a text."""
+    words = re.findall(r"/[\w./-]+|\w+(?:\.[A-Za-z_]\w*)*", text)
+    roles = "|".join(role.name for role in ROLES)
+    found = {word for word in words if re.match(r"/|__|(?:%s)_" % roles, word)}
+    return {re.sub(r"\.(keys|items)$", "", word) for word in found}
+
+
+def written_by(task: dict[str, t.Any], variables: dict[str, t.Any]) -> list[str]:
+    """What says which files a task writes: paths, or variables and its loop."""
+    found = []
+    for module, places in WRITERS.items():
+        options = task.get("ansible.builtin." + module) or {}
+        for place in places if options else ():
+            text = place.format_map(collections.defaultdict(str, options))
+            if "item" in text:
+                text += " " + str(task.get("loop", ""))
+            known = text
+            for _level in range(4):
+                known = re.sub(
+                    r"\{\{ (\w+)[^{}]*\}\}", lambda m: str(variables.get(m[1], m[1])), known
+                )
+            paths = re.findall(r"/[\w./-]+", known) or [known]
+            if module == "unarchive" or not all(OURS.search(path) for path in paths):
+                found.append(text)
+    return found
+
+
+def unkept(path: pathlib.Path, kept: set[str]) -> list[str]:
+    """Where a task file writes files that may have been the owner's and keeps no originals.
+
+    kept: the files that another task file keeps before, as named() gives them.
+    """
+    variables = load(ROOT / "roles/_common/vars/main.yml")
+    variables.update(load(path.parents[1] / "vars/main.yml") or {})
+    found = []
+    for task in tasks(load(path)):
+        options = task.get("homelab.containerd.keep_original")
+        if options is not None:
+            kept = kept | named(
+                str(options.get("path", "")) + " " + str(options.get("archive", ""))
+            )
+        for place in written_by(task, variables):
+            if not named(place) & kept:
+                found.append("%s: %s" % (task["name"], place))
+    return found
+
+
+KEPT_ELSEWHERE = {
+    # The role's install.yml does it, before the first configuration.
+    "roles/buildkit/tasks/configure.yml": {"__buildkit_files"},
+    # Its programs are named by the plan, and the archive has more.
+    "roles/buildkit/tasks/install.yml": {"__buildkit_tarball"},
+    # Into our own directory; in check mode nothing is written.
+    "roles/_common/tasks/download.yml": {"__common_download_dest"},
+    # Into the build's own directories.
+    "roles/build/tasks/share.yml": {"__build_archive"},
+}
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=name)
+def test_files_of_the_owner_are_kept_before_they_are_written(path):
+    if path.parents[1].name not in ON_CONTROLLER:
+        assert unkept(path, KEPT_ELSEWHERE.get(name(path), set())) == []
+
+
+def test_what_another_task_file_keeps_is_kept_there():
+    """BuildKit's files and programs, and the files that usermod writes."""
+    kept = [
+        str(task["homelab.containerd.keep_original"]["path"])
+        for part in ("install", "rootless")
+        for task in tasks(load(ROOT / ("roles/buildkit/tasks/%s.yml" % part)))
+        if "homelab.containerd.keep_original" in task
+    ]
+    assert [named(text) for text in kept] == [
+        {"__buildkit_plan.programs", "/usr/local/"},
+        {"__buildkit_files"},
+        {"/etc/subuid", "/etc/subgid"},
+    ]
+
+
+#: write_text of what runs on nodes: what is written, and why no original is needed.
+WRITES = {
+    ("_switch/switch.py", "path, json.dumps(created)"): "a file of ours, removed at once",
+    ("_switch/switch.py", "path, text"): "kept by begin_containerd, before anything stops",
+    ("_host/originals.py", "target + NONE, ''"): "the mark of an original that is none",
+    ("_switch/journal.py", "paths.JOURNAL, json.dumps(data, indent=1) + '\\n'"): "ours",
+    ("_kubernetes/static_pods.py", "path, text"): "into a mount of ours",
+    ("_containerd/blobs.py", "adopter.RECORD, json.dumps(record, sort_keys=True), 384"): "ours",
+    ("_containerd/adopter.py", "RECORD, json.dumps(record, sort_keys=True), 384"): "ours",
+    (
+        "_containerd/adopter.py",
+        "JOURNAL, json.dumps({'chains': sorted(set(before) | set(fresh))})",
+    ): "ours",
+    ("_host/host.py", "self.path(path), text, mode"): "only hands on",
+}
+
+
+def test_modules_keep_files_of_the_owner_before_they_write_them():
+    found = set()
+    for path in ON_NODES:
+        for item in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(item, ast.Call) and getattr(item.func, "attr", "") == "write_text":
+                place = str(path.relative_to(ROOT / "plugins/module_utils"))
+                found.add((place, ", ".join(map(ast.unparse, item.args))))
+    assert found == set(WRITES)
+
+
+def test_packages_are_installed_in_one_place():
+    """It asks apt and dnf first what they would do to the others."""
+    found = {
+        name(path)
+        for path in TASK_FILES
+        for task in tasks(load(path))
+        for module in ("package", "apt", "dnf", "yum", "command")
+        if (options := task.get("ansible.builtin." + module)) is not None
+        and isinstance(options, dict)
+        and "name" in options
+        and options.get("state", "present") != "absent"
+    }
+    assert found == {"roles/_common/tasks/install_packages.yml"}
+    install = [key for task in tasks(load(ROOT / found.pop())) for key in task if "." in key]
+    assert install.index("ansible.builtin.import_tasks") < len(install) - 1
+    assert install[-1] == "ansible.builtin.package"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "roles").glob("*/templates/*.j2")), ids=name)

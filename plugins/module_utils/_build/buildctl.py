@@ -15,6 +15,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._containerd.ima
     TAG,
     full_name,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._host.sanitize import is_secret
 
 #: util/gitutil of BuildKit: what it takes for a git context rather than for a file by http.
 GIT = re.compile(r"(?:git://|ssh://|git@|(?:https?://)[^#?]+\.git(?:[#?]|$)|github\.com/)")
@@ -136,6 +137,17 @@ def buildctl(
 def secret_variable(options: t.Dict[str, t.Any], name: str) -> str:
     """The environment variable of buildctl that holds a secret."""
     return "HOMELAB_SECRET_%d" % sorted(options["secrets"]).index(name)
+
+
+def secret_values(options: t.Dict[str, t.Any]) -> t.List[str]:
+    """What must not be shown of a build's options: of some the name says so."""
+    named = [(name, str(value)) for name, value in options["build_args"].items()]
+    for entry in options["cache_from"] + options["cache_to"]:
+        named += [(word.partition("=")[0], word.partition("=")[2]) for word in entry.split(",")]
+    # A value of a letter or two is a switch, and would be found in every line.
+    telling = [value for name, value in named if is_secret(name) and len(value) >= 4]
+    in_url = re.findall(r"://([^/\s]{8,})@", options["context"])
+    return [value for value in options["secrets"].values() if value.strip()] + telling + in_url
 
 
 def mask(text: str, secrets: t.Iterable[str]) -> str:

@@ -37,7 +37,7 @@ class Builder:
         self.options = options
         self.progress = progress.Progress(options["progress_file"])
         self.deadline = time.monotonic() + options["timeout"]
-        self.masked = list(options["secrets"].values())
+        self.masked = buildctl.secret_values(options)
         self.told = False
         #: Base images whose blobs were restored, and whether they are pulled instead.
         self.restored: t.List[str] = []
@@ -67,7 +67,7 @@ class Builder:
         # Asked to end, it still notes which build it was (forget()).
         timer = threading.Timer(max(0.0, self.deadline - time.monotonic()), process.terminate)
         timer.start()
-        steps = build_progress.Steps()
+        steps = build_progress.Steps(self.mask)
         said = []
         try:
             for line in t.cast("t.IO[str]", process.stderr):
@@ -76,7 +76,7 @@ class Builder:
                     said.append(line)
                     continue
                 for sentence in filter(tell, steps.feed(event)):
-                    self.progress.say(buildctl.mask(sentence, self.masked))
+                    self.progress.say(sentence)
             status = process.wait()
         finally:
             timer.cancel()
@@ -85,7 +85,10 @@ class Builder:
                 process.wait()
         if time.monotonic() > self.deadline:
             said.append("It was ended after %d s (timeout).\n" % self.options["timeout"])
-        return status, buildctl.mask("".join(said), self.masked), steps
+        return status, self.mask("".join(said)), steps
+
+    def mask(self, text: str) -> str:
+        return buildctl.mask(text, self.masked)
 
     def forget(self, place: str) -> None:
         """Remove a build from buildkitd's history, which keeps on disk what its steps printed."""
@@ -137,8 +140,6 @@ class Builder:
                 return self.solve(destination, publish, archive)
             if status != 0:
                 step = steps.failed()
-                if step:
-                    step["log"] = [buildctl.mask(line, self.masked) for line in step["log"]]
                 raise commands.NodeError(build_progress.failure(said, step))
             with open(metadata, encoding="utf-8") as stream:
                 return dict(json.load(stream), steps=steps.report())

@@ -12,6 +12,8 @@ import json
 import re
 import typing as t
 
+from ansible_collections.homelab.containerd.plugins.module_utils._host import sanitize
+
 #: Lines of a failed step that its message repeats.
 LOG_LINES = 15
 
@@ -103,10 +105,14 @@ class Steps:
 
     An event is {"vertexes": [{"digest", "name", "started", "completed", "cached", "error"}],
     "statuses": [{"vertex", "id", "current", "total"}], "logs": [{"vertex", "data": base64}]}
-    (client.SolveStatus of BuildKit).
+    (client.SolveStatus of BuildKit). Names and logs are the Dockerfile's and its programs': they
+    are made fit to be shown as they come in.
+
+    mask: takes the build's own secrets out of a text, before any of its characters is replaced.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mask: t.Callable[[str], str] = str) -> None:
+        self.mask = mask
         self.steps: t.Dict[str, t.Dict[str, t.Any]] = {}
         self._partial: t.Dict[str, str] = {}
 
@@ -124,7 +130,7 @@ class Steps:
             vertex["digest"],
             {"name": "", "state": "", "seconds": 0.0, "log": []},
         )
-        name = " ".join(vertex.get("name", "").split())
+        name = sanitize.shown(" ".join(self.mask(vertex.get("name", "")).split()))
         known["name"] = name
         # What BuildKit does for itself is not news, nor does it matter when it fails: a context
         # without a .dockerignore is an error in it.
@@ -163,17 +169,20 @@ class Steps:
         *whole, rest = text.split("\n")
         if rest:
             self._partial[log["vertex"]] = rest
-        # What a terminal would have overwritten: the last of what one line was.
-        lines = [line.rstrip("\r").rpartition("\r")[2] for line in whole]
+        lines = [self._line(line) for line in whole]
         step["log"] = (step["log"] + lines)[-LOG_LINES:]
         return ["  " + line for line in lines if line.strip()]
+
+    def _line(self, line: str) -> str:
+        # What a terminal would have overwritten: the last of what one line was.
+        return str(sanitize.shown(self.mask(line).rstrip("\r").rpartition("\r")[2]))
 
     def failed(self) -> t.Optional[t.Dict[str, t.Any]]:
         """The step that failed, with the end of what it printed."""
         for digest, step in self.steps.items():
             if step["state"] == "failed":
                 rest = self._partial.get(digest)
-                return dict(step, log=step["log"] + ([rest] if rest else []))
+                return dict(step, log=step["log"] + ([self._line(rest)] if rest else []))
         return None
 
     def report(self) -> t.List[t.Dict[str, t.Any]]:

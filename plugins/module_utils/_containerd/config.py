@@ -10,10 +10,18 @@ account, and knows its defaults. Only where it cannot answer is the file read.
 
 from __future__ import annotations
 
+import glob
+import os
 import re
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    files,
+    paths,
+    services,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 
 ROOT = "/var/lib/containerd"
 SNAPSHOTTER = "overlayfs"
@@ -56,3 +64,24 @@ def snapshotter(text: str) -> str:
 def imports(text: str) -> t.List[str]:
     """The patterns of the files that it imports (containerd-config.toml(5))."""
     return strings(text, "imports", top=True)
+
+
+def import_patterns(text: str) -> t.List[str]:
+    return [os.path.join(os.path.dirname(paths.CONTAINERD_CONFIG), name) for name in imports(text)]
+
+
+def imported(text: str) -> t.List[str]:
+    """The files that a config.toml imports."""
+    return sorted({path for pattern in import_patterns(text) for path in glob.glob(pattern)})
+
+
+def newer_files(host: Host) -> t.List[str]:
+    """What containerd has not read, because it is newer than its process.
+
+    certs.d is not among it: containerd reads that at each pull.
+    """
+    text = host.read_text(paths.CONTAINERD_CONFIG) or ""
+    # The directory's time shows that an imported file was removed.
+    directories = [os.path.dirname(name) for name in import_patterns(text) if "*" in name]
+    read = [paths.CONTAINERD_CONFIG] + imported(text) + directories
+    return services.newer_files(host, "containerd.service", read)

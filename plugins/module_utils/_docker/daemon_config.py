@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read docker's daemon.json and dockerd's flags; keep credentials out of what is shown."""
+"""Read docker's daemon.json and dockerd's flags; keep secrets out of what is shown."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import json
 import math
 import re
 import typing as t
+
+from ansible_collections.homelab.containerd.plugins.module_utils._host import sanitize
 
 DAEMON_JSON = "/etc/docker/daemon.json"
 CERTS_D = "/etc/docker/certs.d"
@@ -48,6 +50,15 @@ BOOLEAN_FLAGS = frozenset(
         "userland-proxy",
         "validate",
         "version",
+    )
+)
+#: The logging options of docker's drivers that keep logs on the node, and of all drivers. Every
+#: other one belongs to a driver that sends logs away: its value may be a token, whatever its name.
+LOG_OPTIONS = frozenset(
+    (
+        *("max-size", "max-file", "compress", "mode", "max-buffer-size", "tag"),
+        *("labels", "labels-regex", "env", "env-regex"),
+        *("cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"),
     )
 )
 #: dockerd's one-letter flags, by the letter.
@@ -232,21 +243,36 @@ def replace_surrogates(value: t.Any) -> t.Any:
     return value
 
 
-def without_credentials(value: t.Any) -> t.Any:
-    """Blank out user:password@ in URLs and values of telling keys, anywhere in a JSON value."""
-    if isinstance(value, dict):
-        return {
-            key: "***"
-            if isinstance(item, str) and re.search(r"(?i)token|password|secret", str(key))
-            else without_credentials(item)
-            for key, item in value.items()
+def shown(value: t.Dict[str, t.Any]) -> t.Dict[str, t.Any]:
+    """daemon.json, or the flags of dockerd with their values, without secrets."""
+    found = t.cast("t.Dict[str, t.Any]", sanitize.blank(value))
+    options = found.get("log-opts")
+    if isinstance(options, dict):
+        found["log-opts"] = {
+            name: shown_log_option(name, option) for name, option in options.items()
         }
-    if isinstance(value, list):
-        return [without_credentials(item) for item in value]
-    if isinstance(value, str):
-        value = re.sub(r"(?<=://)[^/\s]*@", "***@", value)
-        # A proxy may be written without a scheme; an image's digest is none.
-        value = re.sub(r"(^|=)[^\s/@:=]+:[^\s/@]+@(?!sha256:)", r"\1***@", value)
-        # As an option on a command line.
-        return re.sub(r"(?i)([\w.-]*(?:token|password|secret)[\w.-]*=)[^\s,]+", r"\1***", value)
-    return value
+    if isinstance(found.get("log-opt"), list):
+        found["log-opt"] = [_shown_assignment(option) for option in found["log-opt"]]
+    return found
+
+
+def shown_log_option(name: str, value: t.Any) -> t.Any:
+    """The value of one logging option, unless a driver may have its password or token in it."""
+    return value if name in LOG_OPTIONS or value in (None, "") else sanitize.BLANK
+
+
+def shown_words(words: t.Sequence[str]) -> t.List[str]:
+    """dockerd's command line without secrets."""
+    found: t.List[str] = []
+    for word in sanitize.blank(list(words)):
+        if found and found[-1] == "--log-opt":
+            word = _shown_assignment(word)
+        elif word.startswith("--log-opt="):
+            word = "--log-opt=" + _shown_assignment(word[len("--log-opt=") :])
+        found.append(word)
+    return found
+
+
+def _shown_assignment(option: str) -> str:
+    name, separator, value = option.partition("=")
+    return name + separator + str(shown_log_option(name, value))

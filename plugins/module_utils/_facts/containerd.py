@@ -6,15 +6,18 @@
 
 from __future__ import annotations
 
-import glob
 import mmap
-import os
-import re
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client, config
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.host import find_program
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    files,
+    paths,
+    sanitize,
+)
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
@@ -23,22 +26,11 @@ if t.TYPE_CHECKING:
     )
 
 
-def toml_without_credentials(text: t.Optional[str]) -> t.Optional[str]:
-    if text is None:
-        return None
-    return re.sub(
-        r"(?im)^(\s*\"?(?:password|auth|identitytoken|username)\"?\s*=).*$", r'\1 "***"', text
-    )
-
-
 def containerd_imports(text: str) -> t.List[ImportedConfig]:
     """The files that a config.toml imports."""
-    directory = os.path.dirname(paths.CONTAINERD_CONFIG)
-    patterns = [os.path.join(directory, pattern) for pattern in config.imports(text)]
-    found = {path for pattern in patterns for path in glob.glob(pattern)}
     return [
-        {"path": path, "text": toml_without_credentials(files.read_text(path)) or ""}
-        for path in sorted(found)
+        {"path": path, "text": sanitize.blank_toml(files.read_text(path) or "")}
+        for path in config.imported(text)
     ]
 
 
@@ -56,6 +48,16 @@ def supports_image_pinning(binary: str) -> bool:
         return False
 
 
+def running_tasks(listed: str) -> t.Dict[str, int]:
+    """Container ID to process ID, out of what "ctr tasks list" prints."""
+    rows = [line.split() for line in listed.splitlines()]
+    return {
+        row[0]: int(row[1])
+        for row in rows
+        if len(row) == 3 and row[2] != "STOPPED" and row[1].isdigit()
+    }
+
+
 def containerd_facts() -> ContainerdFacts:
     binary = find_program("containerd")
     text, why = files.read(paths.CONTAINERD_CONFIG)
@@ -65,7 +67,7 @@ def containerd_facts() -> ContainerdFacts:
         "version": None,
         "active": commands.unit_active("containerd.service"),
         "config_path": paths.CONTAINERD_CONFIG,
-        "config_text": toml_without_credentials(text),
+        "config_text": None if text is None else sanitize.blank_toml(text),
         "config_error": why,
         "cri_ready": False,
         "pins_images": False,
@@ -73,6 +75,8 @@ def containerd_facts() -> ContainerdFacts:
         "root": config.root(effective),
         "snapshotter": config.snapshotter(effective),
         "imports": containerd_imports(text or ""),
+        "newer_files": config.newer_files(Host()),
+        "docker_tasks": {},
     }
     if not binary:
         return found
@@ -86,4 +90,6 @@ def containerd_facts() -> ContainerdFacts:
             ["ctr", "-n", client.NAMESPACE, "images", "list", "-q"], check=False
         ).stdout
         found["images"] = [line for line in images.splitlines() if line]
+        tasks = commands.run(["ctr", "-n", "moby", "tasks", "list"], check=False).stdout
+        found["docker_tasks"] = running_tasks(tasks)
     return found

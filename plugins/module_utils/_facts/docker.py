@@ -24,13 +24,16 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker.daemon_
     CERTS_D,
     parse,
     proxies,
-    without_credentials,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.host import (
     environment,
     find_program,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    files,
+    sanitize,
+)
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
@@ -56,7 +59,7 @@ def daemon_json(path: str) -> DaemonJson:
     }
     if text is not None:
         value, found["error"], found["duplicates"] = parse(text)
-        found["value"] = without_credentials(value)
+        found["value"] = daemon_config.shown(value)
         for key in ("insecure-registries", "registry-mirrors"):
             if not isinstance(value.get(key) or [], list):
                 found["error"] = "%s: a list is expected" % key
@@ -135,12 +138,12 @@ def docker_facts(socket_path: str) -> DockerFacts:
     found: DockerFacts = {
         "binary": binary,
         "active": False,
-        "command_line": without_credentials(words),
-        "flags": without_credentials(flags),
+        "command_line": daemon_config.shown_words(words),
+        "flags": daemon_config.shown(flags),
         "certs_d": certificate_files(),
         # What systemd or the owner gave the daemon; the rest of its environment is its own.
         "environment": {
-            name: without_credentials(value)
+            name: sanitize.blank_text(value)
             for name, value in proxies(environment(pid) if pid else {}).items()
         },
         "daemon_json": daemon_json(daemon_config.config_file(flags)),
@@ -169,7 +172,7 @@ def docker_facts(socket_path: str) -> DockerFacts:
         listed = api.get("/containers/json", {"all": 1})
         images = api.get("/images/json", {"all": 0})
     except (DockerError, ValueError) as exc:
-        found["error"] = str(exc)
+        found["error"] = sanitize.blank_text(str(exc))
         return found
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
         containers = list(pool.map(lambda entry: docker_container(api, entry), listed))

@@ -17,7 +17,12 @@ from ansible_collections.homelab.containerd.plugins.module_utils._facts.host imp
     environment,
     find_program,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, files, paths
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    files,
+    paths,
+    sanitize,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._host.flags import flag_values
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import (
     kubelet_flags,
@@ -107,15 +112,15 @@ def kubelet_facts(config_path: str) -> KubeletFacts:
         "binary": binary,
         "version": version,
         "pid": pid,
-        "command_line": words,
-        "flags": flags,
+        "command_line": sanitize.blank(words),
+        "flags": sanitize.blank(flags),
         "flag_sources": kubelet_flags.sources(flags, places),
         "needs_docker": needs_docker,
         "home": environment(pid).get("HOME", "") if pid else "",
-        "kubeadm_flags": written[0],
-        "extra_args": [entry for entry in written[1:] if entry["exists"]],
+        "kubeadm_flags": sanitize.blank(written[0]),
+        "extra_args": sanitize.blank([entry for entry in written[1:] if entry["exists"]]),
         "config_path": config_path,
-        "config_text": config_text,
+        "config_text": None if config_text is None else sanitize.blank_yaml(config_text),
         "config_error": config_error,
         "endpoint": endpoint,
         "runtime": runtime,

@@ -10,11 +10,17 @@ import os
 import subprocess
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils._host import files
+from ansible_collections.homelab.containerd.plugins.module_utils._host import files, sanitize
 
 
 class NodeError(Exception):
-    """Something on the node did not work; the text says what was tried and what it printed."""
+    """Something on the node did not work; the text says what was tried and what it printed.
+
+    It is for a person: without the secrets of a command line or of what a program printed.
+    """
+
+    def __str__(self) -> str:
+        return sanitize.shown_lines(super().__str__())
 
 
 def run(

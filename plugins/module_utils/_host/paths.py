@@ -10,6 +10,8 @@ from __future__ import annotations
 STATE_DIR = "/var/lib/homelab-containerd"
 #: What switch_runtime did or was doing on this node.
 JOURNAL = STATE_DIR + "/switch.json"
+#: Below it, under their own paths, the owner's files as they were before we wrote them.
+ORIGINALS = STATE_DIR + "/original"
 #: In memory, gone with a reboot: progress, mounts.
 RUN_DIR = "/run/homelab-containerd"
 
@@ -23,4 +25,3 @@ MANIFESTS = "/etc/kubernetes/manifests"
 ADMIN_CONF = "/etc/kubernetes/admin.conf"
 
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
-CONTAINERD_CONFIG_BEFORE = STATE_DIR + "/original/config.toml"

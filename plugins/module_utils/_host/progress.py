@@ -14,7 +14,11 @@ import os
 import time
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, lock
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    lock,
+    sanitize,
+)
 
 Result = t.Dict[str, t.Any]
 
@@ -62,6 +66,8 @@ def finish(
     except BaseException as exc:  # a fault of ours: Ansible shows its traceback
         report.end({"failed": True, "msg": "%s: %s" % (type(exc).__name__, exc)})
         raise
+    if "msg" in ended:
+        ended["msg"] = sanitize.shown_lines(str(ended["msg"]))
     # On the node: the controller's clock would add the time between two polls.
     ended["delta"] = round(time.monotonic() - start, 2)
     # The lock is free by now: who reads this line may start the next job.
@@ -103,7 +109,7 @@ class Progress:
         self._write({})
 
     def say(self, text: str) -> None:
-        self._write({"text": text})
+        self._write({"text": sanitize.shown(text)})
 
     def end(self, result: t.Optional[Result]) -> None:
         """The last line: the module's process is about to end."""

@@ -15,6 +15,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     files,
     host,
     paths,
+    sanitize,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host.flags import flag_values
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import kubelet_flags
@@ -94,7 +95,7 @@ def journal_facts(node: host.Host) -> t.Optional[JournalFacts]:
     return {
         "direction": data["direction"],
         "state": data["state"],
-        "flags_before": flag_values(words),
+        "flags_before": sanitize.blank(flag_values(words)),
     }
 
 

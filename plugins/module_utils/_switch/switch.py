@@ -13,13 +13,14 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client, config
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
     DockerAPI,
     DockerError,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     commands,
+    originals,
     paths,
     progress,
 )
@@ -97,6 +98,9 @@ class Switch:
     def begin_containerd(self, files_after: Files, waited_for: t.List[str]) -> None:
         """The journal's first word; nothing was changed until it is on the disk."""
         now = flag_files(self.host)
+        for path, text in files_after.items():
+            if text != now[path]:
+                originals.keep(self.host, path)
         before = None
         if now == files_after or self.journal.unfinished:
             # A switch to docker that was interrupted early has left containerd's flags: they are
@@ -295,11 +299,10 @@ class Switch:
         self.host.run(["systemctl", "reset-failed", "containerd"], check=False)
         if self.host.run(restart, check=False, timeout=UNIT_SECONDS).returncode == 0:
             return
-        before = self.host.read_text(paths.CONTAINERD_CONFIG_BEFORE)
         self.say("containerd does not start; putting its configuration back as it was before")
-        if before is not None:
-            self.host.write_text(paths.CONTAINERD_CONFIG, before)
-        elif self.host.exists(paths.CONTAINERD_CONFIG):
+        if not originals.restore(self.host, paths.CONTAINERD_CONFIG) and self.host.exists(
+            paths.CONTAINERD_CONFIG
+        ):
             config = self.host.path(paths.CONTAINERD_CONFIG)
             os.rename(config, config + ".homelab-broken")
         self.host.run(["systemctl", "reset-failed", "containerd"], check=False)
@@ -439,6 +442,13 @@ def check_begin(switch: Switch, to: Direction) -> Object:
             raise commands.NodeError(
                 "containerd's CRI does not answer on this node, so nothing was changed. Run the "
                 "role containerd first.\n%s" % host.journal_tail("containerd")
+            )
+        unread = config.newer_files(host)
+        if unread:
+            raise commands.NodeError(
+                "containerd has not read its files as they are now, so pods would run with older "
+                "settings; nothing was changed. Newer than its process: %s. Run the role "
+                "containerd, or systemctl restart containerd." % ", ".join(unread)
             )
     else:
         if not switch.journal.files_before:

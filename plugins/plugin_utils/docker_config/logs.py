@@ -10,8 +10,10 @@ import json
 import re
 
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.daemon_config import (
+    shown_log_option,
     type_of,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._host.sanitize import clean
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.result import (
     NO_EQUIVALENT,
     NOT_NEEDED,
@@ -25,7 +27,6 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.v
     kubernetes_quantity,
     parse_size,
 )
-from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize import clean
 
 #: docker's drivers that keep logs in files on the node, as the kubelet does.
 FILE_LOG_DRIVERS = ("json-file", "local", "")
@@ -96,7 +97,7 @@ def log_opts(out: Collector, row: Key, value: dict[str, Json], origin: str) -> N
             out.problem(
                 key,
                 "dockerd wants a string here (%s), and refuses the file"
-                % json.dumps(json.dumps(item)),
+                % json.dumps(json.dumps(shown_log_option(option, item))),
             )
             item = json.dumps(item)
         if out.log_driver not in FILE_LOG_DRIVERS:

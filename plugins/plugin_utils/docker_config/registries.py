@@ -17,8 +17,8 @@ import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.daemon_config import (
     CERTS_D,
-    without_credentials,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._host.sanitize import shown
 from ansible_collections.homelab.containerd.plugins.plugin_utils import toml
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.result import (
     NO_EQUIVALENT,
@@ -29,7 +29,6 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.r
     Registry,
     Tls,
 )
-from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize import clean
 
 DOCKER_HUB = "docker.io"
 DOCKER_HUB_SERVER = "https://registry-1.docker.io"
@@ -142,7 +141,7 @@ def insecure_registries(out: Collector, row: Key, value: list[str], origin: str)
         )
     _no_ipv6(out, row, found.ipv6, origin)
     for entry, why in found.refused:
-        out.wrong(row.name, entry, origin, "%s %s" % (clean(without_credentials(entry)), why))
+        out.wrong(row.name, entry, origin, "%s %s" % (shown(entry), why))
 
 
 def registry_mirrors(out: Collector, row: Key, value: list[str], origin: str) -> None:
@@ -152,7 +151,7 @@ def registry_mirrors(out: Collector, row: Key, value: list[str], origin: str) ->
         out.add_row(row, found.urls, origin)
     _no_ipv6(out, row, found.ipv6, origin)
     for url, why in found.refused:
-        why = "%s %s" % (clean(url), why)
+        why = "%s %s" % (shown(url), why)
         if url.rstrip("/") in found.urls + found.ipv6:
             out.problem(row.name, why)
         else:
@@ -205,7 +204,7 @@ def certificate_directories(out: Collector, directories: t.Mapping[str, t.Sequen
                     out.problem(
                         key,
                         "%s is there without its %s; docker refuses the directory"
-                        % (clean(name), other),
+                        % (shown(name), other),
                     )
         if host in out.insecure:
             out.add(

@@ -11,9 +11,12 @@ import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.daemon_config import (
     CERTS_D,
-    without_credentials,
+    shown_log_option,
 )
-from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize import clean
+from ansible_collections.homelab.containerd.plugins.module_utils._host.sanitize import (
+    clean,
+    shown,
+)
 
 Outcome = t.Literal["translated", "not_needed", "no_equivalent", "unknown"]
 TRANSLATED: t.Final = "translated"
@@ -190,7 +193,7 @@ class Collector:
         }
 
     def problem(self, key: str, text: str) -> None:
-        self.problems.append({"key": clean(key), "text": text})
+        self.problems.append({"key": shown(key), "text": shown(text)})
 
     def add(
         self,
@@ -202,16 +205,19 @@ class Collector:
         to: str = "",
         remedy: str = "",
     ) -> None:
+        name = key.rpartition("log-opts.")[2]
+        if name != key:
+            value = shown_log_option(name, value)
         # The key says whether the value is a secret.
-        harmless = without_credentials({key: clean(value)})[key]
+        harmless = next(iter(shown({key: value}).values()))
         self.settings.append(
             {
-                "key": clean(key),
+                "key": shown(key),
                 "value": harmless,
                 "origin": clean(origin),
                 "outcome": outcome,
                 "to": to if outcome == TRANSLATED else "",
-                "text": text,
+                "text": shown(text),
                 "remedy": remedy,
             }
         )

@@ -17,6 +17,7 @@ import typing as t
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.daemon_config import (
     type_of,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._host.sanitize import clean
 from ansible_collections.homelab.containerd.plugins.plugin_utils.containerd_config import RUNC
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.result import (
     NO_EQUIVALENT,
@@ -28,7 +29,6 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.r
     Key,
     Runtime,
 )
-from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize import clean
 
 #: moby's builtin names for runc; the last was dropped in 23.
 RUNC_NAMES = ("runc", RUNC, "io.containerd.runtime.v1.linux")

@@ -10,6 +10,7 @@ import re
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._docker import daemon_config
+from ansible_collections.homelab.containerd.plugins.module_utils._host.sanitize import clean
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config import (
     handlers,
     registries,
@@ -29,7 +30,6 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.r
     Key,
     Translated,
 )
-from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize import clean
 
 #: How Go's strconv.ParseBool writes false.
 FALSE = ("false", "0", "f")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import typing as t
 
@@ -76,7 +77,7 @@ def before_snapshot(
                 "namespace": probe["item"]["namespace"],
                 "pod": probe["item"]["pod"],
                 "command": probe["item"]["command"],
-                "stdout": probe["stdout"],
+                "sha256": hashlib.sha256(probe["stdout"].strip().encode()).hexdigest(),
             }
             for probe in probes
         ],

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.homelab.containerd.plugins.module_utils._host.sanitize import shown
 from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
     Finding,
     FoundFindings,
 )
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan import codes
-from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize import clean
 
 
 class Findings:
@@ -56,7 +56,7 @@ class Findings:
 
 def describe(finding: Finding) -> str:
     """A finding as the one paragraph that a person reads, fit for a terminal."""
-    finding = clean(finding)
+    finding = shown(finding)
     evidence = finding["evidence"]
     parts = {
         "node": evidence["node"],

@@ -135,6 +135,17 @@ def check_versions(
             break
 
 
+def check_installation(found: Findings, install: str, problem: str) -> None:
+    """problem: what check_packages says."""
+    if problem:
+        found.add(
+            "HC126",
+            "%s, while docker serves" % (problem[0].upper() + problem[1:]),
+            key="containerd_install",
+            value=install,
+        )
+
+
 def check_files(found: Findings, facts: NodeFacts, errors: t.Mapping[str, str]) -> None:
     if errors.get("kubelet_config"):
         found.add(

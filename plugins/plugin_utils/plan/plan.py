@@ -90,6 +90,7 @@ def decide(
 
     node_checks.check_kubernetes(found, facts, unfinished)
     node_checks.check_versions(found, facts, kubelet_version, containerd_version, config)
+    node_checks.check_installation(found, install, options.get("install_problem") or "")
     node_checks.check_files(found, facts, errors or {})
     if runtime == "dockershim":
         node_checks.check_docker(found, facts, driver)

@@ -14,6 +14,10 @@ import time as _time
 import typing as t
 from collections.abc import Iterable, Mapping, Sequence
 
+from ansible_collections.homelab.containerd.plugins.module_utils._host.sanitize import (
+    clean,
+    shown,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import pod_status
 from ansible_collections.homelab.containerd.plugins.module_utils._switch import (
     journal as switch_journal,
@@ -38,7 +42,6 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts impor
     Verification,
 )
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan import codes
-from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize import clean
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report.shape import (
     PHASES,
     SEVERITIES,
@@ -82,9 +85,9 @@ def build(
     "buildkit": whether buildkitd's socket exists}; any part but the first may be missing.
     api: kubectl get nodes,pods -o json after it.
     """
-    plans = [clean(plan) for plan in plans]
-    cluster = clean(cluster or {})
-    results = {outcome["node"]: outcome for outcome in clean(list(outcomes))}
+    plans = [shown(plan) for plan in plans]
+    cluster = shown(cluster or {})
+    results = {outcome["node"]: outcome for outcome in shown(list(outcomes))}
     known = {entry.get("host") or "": entry for entry in read_list(cluster, "nodes")}
     objects = read_list(clean(api or {}), "items")
     nodes = [

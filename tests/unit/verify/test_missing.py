@@ -10,6 +10,10 @@ import copy
 import importlib.util
 
 import pytest
+from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.before_snapshot import (
+    before_snapshot,
+)
+from nodes import Cluster, Node, Output, Settings
 from support import ROOT, read_recorded
 
 spec = importlib.util.spec_from_file_location("verify_workloads", ROOT / "verify/test_workloads.py")
@@ -112,3 +116,36 @@ def test_each_pod_alone(world):
     for pod in every:
         world.pods = [other for other in every if other is not pod]
         assert len(world.missing()) == 1, pod["metadata"]["name"]
+
+
+class Quiet(Node):
+    """A node whose kubectl prints what the test says, and whose journal is empty."""
+
+    def __init__(self, printed: str) -> None:
+        super().__init__(None, "node1")
+        self.printed = printed
+
+    def run(self, command: str):
+        said = self.printed if " exec " in command else ""
+        return Output(command, 0, said, "")
+
+
+@pytest.mark.parametrize(("printed", "same"), [("s3cret-now\n", False), ("s3cret-before\n", True)])
+def test_what_probes_print_is_compared_and_not_shown(printed, same):
+    node = read_recorded("kubernetes-1.23.17/nodes.json")["items"][0]
+    probe = {"namespace": "home", "pod": "data-0", "command": ["cat", "/data/marker"]}
+    before = before_snapshot(
+        read_recorded("kubernetes-1.23.17/pods.json"),
+        read_recorded("runtime_info-dockershim.json"),
+        node,
+        [{"item": probe, "stdout": "s3cret-before"}],
+    )
+    quiet = Quiet(printed)
+    cluster = Cluster(quiet, Settings.of({}))
+    if same:
+        workloads.test_data_is_what_it_was(quiet, cluster, before)
+        return
+    with pytest.raises(pytest.fail.Exception) as caught:
+        workloads.test_data_is_what_it_was(quiet, cluster, before)
+    assert "home/data-0 prints what it printed before" in str(caught.value)
+    assert "s3cret" not in str(caught.value)

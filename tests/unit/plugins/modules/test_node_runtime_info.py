@@ -9,9 +9,6 @@ import re
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import DockerAPI
-from ansible_collections.homelab.containerd.plugins.module_utils._docker.daemon_config import (
-    without_credentials,
-)
 from ansible_collections.homelab.containerd.plugins.module_utils._facts import containerd
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.cni import cni_facts
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.docker import (
@@ -75,22 +72,6 @@ def test_recorded_kubelets(recorded, name):
     kubelet = recorded("runtime_info-%s.json" % name)["kubelet"]
     found = kubelet_runtime(kubelet["flags"], kubelet["config_text"], kubelet["version"])
     assert found == (kubelet["endpoint"], name)
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        ("http://user:pass@proxy:3128", "http://***@proxy:3128"),
-        ("http://user:p@ss@proxy:3128/x", "http://***@proxy:3128/x"),
-        ({"a": [{"b": "https://u:p@m/"}]}, {"a": [{"b": "https://***@m/"}]}),
-        ("user@host", "user@host"),
-        ("https://host/path@2", "https://host/path@2"),
-        ({"log-opts": {"splunk-token": "abc"}}, {"log-opts": {"splunk-token": "***"}}),
-        ({"live-restore": True, "max-concurrent-downloads": 3}, None),
-    ],
-)
-def test_without_credentials(value, shown):
-    assert without_credentials(value) == (value if shown is None else shown)
 
 
 def test_daemon_json(recorded, tmp_path):

@@ -22,12 +22,14 @@ import types
 import urllib.parse
 
 import pytest
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import config
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import (
     DockerAPI,
     DockerError,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     commands,
+    originals,
     paths,
     progress,
 )
@@ -371,6 +373,36 @@ def test_a_masked_docker_is_found_before_anything_stops(machine):
     assert machine.effects == []
 
 
+def test_a_containerd_that_has_not_read_its_files_is_found_before_anything_stops(
+    machine, engine, monkeypatch
+):
+    monkeypatch.setattr(config, "newer_files", lambda host: [paths.CONTAINERD_CONFIG])
+    with pytest.raises(commands.NodeError, match=r"not read .*nothing was changed.*config.toml"):
+        machine.switch("containerd")
+    assert machine.effects == [] and engine.stopped == []
+    monkeypatch.setattr(config, "newer_files", lambda host: [])
+    machine.switch("containerd")
+
+
+def test_the_flags_are_kept_before_anything_stops(machine, engine):
+    """A disk that is full then is no reason for an outage, and no way back is needed."""
+    flags, others = paths.KUBEADM_FLAGS[0], [path for path, _variable in paths.EXTRA_ARGS]
+    machine.file(paths.STATE_DIR).mkdir(parents=True, exist_ok=True)
+    machine.file(paths.ORIGINALS).write_text("in the way")
+    with pytest.raises(commands.NodeError, match=r"kubeadm-flags.env: .* was not changed"):
+        machine.switch("containerd")
+    assert machine.effects == [] and engine.stopped == []
+    machine.file(paths.ORIGINALS).unlink()
+    machine.switch("containerd")
+    assert machine.read_text(originals.original(flags)) == KUBEADM
+    # What is not written needs no copy.
+    wrote = journal.Journal(machine)
+    before, after = wrote.files_before, wrote.current["files_after"]
+    changed = {path for path, text in after.items() if text != before[path]}
+    assert {path for path in [flags, *others] if originals.is_kept(machine, path)} == changed
+    assert changed < {flags, *others}
+
+
 @pytest.mark.parametrize("call", ["get node ", "get pods "])
 @pytest.mark.parametrize("to", ["containerd", "docker"])
 def test_an_api_that_cannot_be_asked_is_found_before_anything_stops(machine, engine, call, to):
@@ -571,10 +603,16 @@ def test_pods_that_were_not_ready_before_are_not_waited_for(machine):
 
 def test_containerd_that_does_not_start_gets_its_old_configuration(machine):
     machine.switch("containerd")
-    machine.file(paths.CONTAINERD_CONFIG_BEFORE).write_text("as before")
+    broken = machine.containerd_config.read_text()
+    machine.containerd_config.write_bytes(b"as before \xff")
+    machine.containerd_config.chmod(0o600)
+    originals.keep(machine, paths.CONTAINERD_CONFIG)
+    machine.containerd_config.write_text(broken)
+    machine.containerd_config.chmod(0o644)
     machine.failing = {"systemctl restart containerd"}
     machine.switch("docker")
-    assert machine.containerd_config.read_text() == "as before"
+    assert machine.containerd_config.read_bytes() == b"as before \xff"
+    assert machine.containerd_config.stat().st_mode & 0o777 == 0o600
     assert machine.effects.count("systemctl restart containerd") == 2
 
 

@@ -17,6 +17,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker.daemon_
     SHORT_FLAGS,
     parse,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._host.sanitize import clean
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config import keys
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.registries import (
     hosts_toml,
@@ -28,7 +29,6 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.v
     kubernetes_quantity,
     parse_size,
 )
-from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize import clean
 from hypothesis import given
 from hypothesis import strategies as st
 from support import ROOT

@@ -15,9 +15,9 @@ import typing as t
 import jsonschema
 import pytest
 import report_samples as samples
+from ansible_collections.homelab.containerd.plugins.module_utils._host.sanitize import clean
 from ansible_collections.homelab.containerd.plugins.plugin_utils import contracts, wording
 from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import Report
-from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.sanitize import clean
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report import model
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report import page as report_page
 from ansible_collections.homelab.containerd.plugins.plugin_utils.report import text as report_text

@@ -10,7 +10,6 @@ import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils._docker import daemon_config
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.daemon_config import (
     parse,
-    without_credentials,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host import flags
 from hypothesis import given
@@ -139,22 +138,3 @@ def test_the_file_that_dockerd_reads(words, path):
 @given(st.lists(st.text()))
 def test_no_command_line_raises(words):
     daemon_config.flag_values(words)
-
-
-# --- credentials ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("http://user:pass@proxy:3128", "http://***@proxy:3128"),
-        ("user:pass@proxy:3128", "***@proxy:3128"),
-        ("--http-proxy=user:pass@proxy:3128", "--http-proxy=***@proxy:3128"),
-        ("splunk-token=abc", "splunk-token=***"),
-        ("--log-opt=splunk-token=abc", "--log-opt=splunk-token=***"),
-        ("nginx:1.2@sha256:abc", "nginx:1.2@sha256:abc"),
-        ("unix:///var/run/docker.sock", "unix:///var/run/docker.sock"),
-    ],
-)
-def test_without_credentials(value, expected):
-    assert without_credentials([value]) == [expected]

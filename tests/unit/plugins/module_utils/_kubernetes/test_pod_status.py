@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pod_status import (
@@ -70,14 +71,18 @@ def test_before_snapshot(recorded, facts):
     node = recorded("kubernetes-1.23.17/nodes.json")["items"][0]
     probe = {"namespace": "home", "pod": "data-0", "command": ["cat", "/data/marker"]}
     found = before_snapshot(
-        recorded("kubernetes-1.23.17/pods.json"), facts, node, [{"item": probe, "stdout": "token"}]
+        recorded("kubernetes-1.23.17/pods.json"),
+        facts,
+        node,
+        [{"item": probe, "stdout": "token\n"}],
     )
     assert found["node"] == "node1" and found["unschedulable"] is False
     assert found["runtime"] == "docker://20.10.24+dfsg1"
     assert [entry["name"] for entry in found["owner_containers"]] == ["owners-own"]
     assert "home/local-only:1" in [image["tags"][0] for image in found["local_only_images"]]
     assert "registry.lab:5000/web:1" not in str(found["local_only_images"])
-    assert found["probes"] == [dict(probe, stdout="token")]
+    assert found["probes"] == [dict(probe, sha256=hashlib.sha256(b"token").hexdigest())]
+    assert "token" not in str(found)
     pods = {pod["name"]: pod for pod in found["pods"]}
     assert len(pods) == 11
     assert all(pod["ready"] and pod["uid"] for pod in pods.values())

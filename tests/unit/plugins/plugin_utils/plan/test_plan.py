@@ -351,6 +351,14 @@ def test_what_docker_says_of_itself(facts, change, code):
     assert code in [f["code"] for kind in ("blockers", "warnings") for f in decide(facts)[kind]]
 
 
+def test_a_package_that_would_remove_docker(facts):
+    said = "installing containerd.io would remove containerd, docker.io, runc"
+    options = {"containerd_install": "docker_repository", "containerd_version": "1.6.33"}
+    assert decide(facts, **options)["blockers"] == []
+    text = blocked(facts, "HC126", install_problem=said, **options)
+    assert "docker.io" in text and "key containerd_install, value docker_repository" in text
+
+
 def test_images_are_streamed_where_they_cannot_be_adopted(facts):
     facts["docker"]["storage_driver"] = "devicemapper"
     found = decide(facts)
