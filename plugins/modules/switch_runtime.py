@@ -225,7 +225,7 @@ def run_module(module: AnsibleModule, host: Host, api: DockerAPI) -> t.Dict[str,
     before: t.Any
     if journal.unfinished:
         # The kubelet may be stopped, and the API away with it.
-        before, _complaint = switch.pods()
+        before, _complaint = switch.node_api.pods()
     else:
         before = check_begin(switch, target)
     if before is not None:

@@ -43,6 +43,13 @@ class KubernetesFacts(t.TypedDict):
     admin_conf: str | None
 
 
+class ApiFacts(t.TypedDict):
+    """Whether the node can ask the API about itself as the switch will."""
+
+    kubeconfig: str
+    error: str | None
+
+
 class FlagsFile(t.TypedDict):
     """An environment file with the kubelet's flags in one of its variables."""
 
@@ -275,6 +282,7 @@ class NodeFacts(CarryFacts):
     os: OsFacts
     kubernetes: KubernetesFacts
     kubelet: KubeletFacts
+    api: ApiFacts
     docker_users: DockerUsersFacts
     logins: list[Login]
     cni: CniFacts

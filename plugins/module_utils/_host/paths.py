@@ -21,6 +21,7 @@ EXTRA_ARGS = (
 )
 MANIFESTS = "/etc/kubernetes/manifests"
 ADMIN_CONF = "/etc/kubernetes/admin.conf"
+KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
 
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 CONTAINERD_CONFIG_BEFORE = STATE_DIR + "/original/config.toml"

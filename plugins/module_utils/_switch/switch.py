@@ -9,7 +9,6 @@ from __future__ import annotations
 import calendar
 import json
 import os
-import subprocess
 import time
 import typing as t
 
@@ -29,6 +28,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes imp
     static_pods,
     versions,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.node_api import NodeAPI
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pods import (
     ContainerdPods,
     DockerPods,
@@ -83,6 +83,7 @@ class Switch:
         self.mirrors: t.Dict[str, Object] = {}
         self.ready_seconds: t.Optional[float] = None
         self.api_away_seconds: t.Optional[float] = None
+        self.node_api = NodeAPI(host, params["kubeconfig"], params["node_name"])
         self.docker = DockerPods(host, api, params["cni_bin_dirs"])
         self.containerd = ContainerdPods(host, params["cni_bin_dirs"])
 
@@ -200,7 +201,7 @@ class Switch:
         It would do so itself, but drops the pods' first status where there is none yet, and then
         says nothing of them for up to 10 s.
         """
-        found, _complaint = self.pods()
+        found, _complaint = self.node_api.pods()
         have = {pod_status.pod_name(pod) for pod in found["items"]} if found else set()
         missing = [pod for name, pod in sorted(self.mirrors.items()) if name not in have]
         path = static_pods.MASK + ".json"
@@ -210,7 +211,7 @@ class Switch:
         try:
             # A pod's specification may hold passwords.
             self.host.write_text(path, json.dumps(created), mode=0o600)
-            done = self.kubectl("create", "-f", path, seconds=30)
+            done = self.node_api.kubectl("create", "-f", path, seconds=30)
             if done.returncode:
                 self.complaints.append(done.stderr.strip())
             os.unlink(self.host.path(path))
@@ -232,7 +233,7 @@ class Switch:
             self.host.sleep(0.1)
 
     def api_away(self) -> bool:
-        return self.kubectl("get", "--raw", "/readyz", seconds=2).returncode != 0
+        return self.node_api.kubectl("get", "--raw", "/readyz", seconds=2).returncode != 0
 
     def to_docker(
         self, waited_for: t.Optional[t.List[str]] = None, state: JournalState = "done"
@@ -344,24 +345,8 @@ class Switch:
                 self.say("waiting for Ready, %d s left: %s" % (left, seen))
             self.host.sleep(POLL_SECONDS)
 
-    def kubectl(self, *words: str, seconds: int = 3) -> subprocess.CompletedProcess[str]:
-        """One request to the API, which may be away, and how it ended."""
-        base = ["kubectl", "--kubeconfig", self.params["kubeconfig"]]
-        base.append("--request-timeout=%ds" % seconds)
-        return self.host.run(base + list(words), timeout=seconds + 5, check=False)
-
-    def get(self, *words: str) -> t.Tuple[t.Any, str]:
-        """The JSON that kubectl gets, or None and the last line of its complaint."""
-        done = self.kubectl("get", *words, "-o", "json")
-        if done.returncode == 0:
-            try:
-                return json.loads(done.stdout), ""
-            except ValueError as exc:
-                return None, "kubectl printed no JSON: %s" % exc
-        return None, (done.stderr.strip().splitlines() or ["the API did not answer"])[-1]
-
     def node_status(self, prefix: str, started: float) -> t.Tuple[t.Optional[str], str]:
-        found, complaint = self.get("node", self.params["node_name"])
+        found, complaint = self.node_api.node()
         if found is None:
             return None, complaint
         status = found["status"]
@@ -377,15 +362,6 @@ class Switch:
             return None, "%s, not Ready: %s" % (version, ready.get("message", ""))
         return version, ""
 
-    def pods(self) -> t.Tuple[t.Any, str]:
-        # The node authorizer lets a kubelet list the pods that are bound to it.
-        return self.get(
-            "pods",
-            "--all-namespaces",
-            "--field-selector",
-            "spec.nodeName=" + self.params["node_name"],
-        )
-
     def wait_pods(
         self, runtime: str, waited_for: t.Optional[t.Container[str]]
     ) -> t.Dict[str, float]:
@@ -394,7 +370,7 @@ class Switch:
         reported = 0.0
         seconds: t.Dict[str, float] = {}
         while True:
-            found, complaint = self.pods()
+            found, complaint = self.node_api.pods()
             if found is not None:
                 late = pod_status.pods_not_ready(found, runtime, self.stopped)
                 names = {pod_status.pod_name(pod) for pod in found["items"]}
@@ -432,7 +408,7 @@ def check_begin(switch: Switch, to: Direction) -> Object:
 
     Returns the node's pods. NodeError if something does not hold: nothing was changed.
     """
-    host, kubeconfig = switch.host, switch.params["kubeconfig"]
+    host = switch.host
     if to == "containerd":
         plugins = host.run(["ctr", "plugins", "list"]).stdout
         if not client.cri_ready(plugins):
@@ -454,19 +430,12 @@ def check_begin(switch: Switch, to: Direction) -> Object:
                 "changed. Install docker, or run systemctl unmask docker.service docker.socket."
                 % shown.stdout.strip().partition("=")[2]
             )
-    if not host.exists(kubeconfig):
-        raise commands.NodeError(
-            "There is no %s on this node to ask the API with (kubeconfig); nothing was changed."
-            % kubeconfig
-        )
-    # The very calls that tell later whether the node is Ready and its pods run.
-    found, complaint = switch.get("node", switch.params["node_name"])
-    pods, complaint = switch.pods() if found is not None else (None, complaint)
+    pods, complaint = switch.node_api.look()
     if pods is None:
         raise commands.NodeError(
-            "The API does not answer this node with %s, so the switch could not see whether the "
-            "node is Ready: %s. Nothing was changed. Look whether its client certificate has "
-            "expired (kubeadm before 1.17 left one in it that nobody renews, "
-            "kubernetes/kubeadm#1753), and run this again." % (kubeconfig, complaint)
+            "%s. The switch could not see whether the node is Ready. Nothing was changed. Look "
+            "whether the client certificate has expired (kubeadm before 1.17 left one in "
+            "kubelet.conf that nobody renews, kubernetes/kubeadm#1753), and run this again."
+            % complaint
         )
     return t.cast("Object", pods)

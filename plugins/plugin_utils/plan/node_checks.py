@@ -84,6 +84,18 @@ def check_kubernetes(found: Findings, facts: NodeFacts, unfinished: bool) -> Non
         )
 
 
+def check_api(found: Findings, facts: NodeFacts) -> None:
+    api = facts["api"]
+    # Without kubectl, HC106 says it.
+    if api["error"] and facts["kubernetes"]["kubectl"]:
+        found.add(
+            "HC127",
+            "%s. The switch could not see whether the node is Ready" % api["error"],
+            file=api["kubeconfig"],
+            key="kubeconfig",
+        )
+
+
 def check_versions(
     found: Findings,
     facts: NodeFacts,

@@ -92,6 +92,9 @@ def decide(
     node_checks.check_versions(found, facts, kubelet_version, containerd_version, config)
     node_checks.check_files(found, facts, errors or {})
     if runtime == "dockershim":
+        # An interrupted switch may have stopped the API server itself.
+        if not unfinished:
+            node_checks.check_api(found, facts)
         node_checks.check_docker(found, facts, driver)
         node_checks.check_flags(found, kubelet)
         node_checks.check_network(found, facts)

@@ -512,7 +512,7 @@ def test_the_cri_of_each_containerd_is_recognised(machine, containerd):
 
 def test_no_kubeconfig_stops_it_before_anything(machine):
     with pytest.raises(
-        commands.NodeError, match=r"There is no /no/admin.conf .*nothing was changed"
+        commands.NodeError, match=r"There is no /no/admin.conf .*Nothing was changed"
     ):
         machine.switch("containerd", kubeconfig="/no/admin.conf")
     assert machine.effects == []

@@ -163,6 +163,22 @@ def test_no_admin_conf(facts):
     assert decide(facts)["blockers"] == []
 
 
+def test_a_node_that_cannot_ask_the_api(facts):
+    conf = facts["api"]["kubeconfig"]
+    facts["api"]["error"] = "The API does not answer this node with %s: Unauthorized" % conf
+    text = blocked(facts, "HC127")
+    assert "Unauthorized" in text and "file /etc/kubernetes/kubelet.conf" in text
+    assert "expired" in text and "switch_runtime_kubelet_kubeconfig" in text
+    facts["kubernetes"]["kubectl"] = None
+    blocked(facts, "HC106")
+
+
+def test_an_api_that_an_interrupted_switch_stopped_is_no_blocker(facts):
+    facts["api"]["error"] = "The API does not answer"
+    facts["journal"] = {"direction": "containerd", "state": "running", "flags_before": {}}
+    assert decide(facts)["blockers"] == []
+
+
 def test_not_a_kubernetes_node(facts):
     facts["kubelet"].update(binary=None, version=None, runtime=None, pid=None)
     text = blocked(facts, "HC101")
