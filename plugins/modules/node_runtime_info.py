@@ -110,7 +110,8 @@ runtime_info:
       description: Network configurations, plugin directories, what the loopback plugin supports.
       type: dict
     journal:
-      description: C(direction), C(state) and C(flags_before) of an earlier switch, or V(null).
+      description:
+        - C(direction), C(state), C(start) and C(flags_before) of an earlier switch, or V(null).
       type: dict
     disk:
       description: Free and total bytes and inodes, and type, of the file systems of docker's and

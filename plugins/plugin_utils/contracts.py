@@ -250,6 +250,7 @@ class JournalFacts(t.TypedDict):
 
     direction: Direction
     state: JournalState
+    start: float
     flags_before: dict[str, str]
 
 
@@ -445,17 +446,19 @@ class LocalImage(t.TypedDict):
 
 
 class Probe(t.TypedDict):
-    """A command in a pod, and what it printed before the switch."""
+    """A command in a pod, and the checksum of what it printed before the switch."""
 
     namespace: str
     pod: str
     command: list[str]
-    stdout: str
+    sha256: str
 
 
 class BeforeSnapshot(t.TypedDict):
     time: str
     node: str
+    #: The start of the last switch that had ended by then.
+    after_switch: float | None
     unschedulable: bool
     runtime: str
     pods: list[PodBefore]

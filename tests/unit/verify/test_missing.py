@@ -10,6 +10,9 @@ import copy
 import importlib.util
 
 import pytest
+from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.before_snapshot import (
+    before_snapshot,
+)
 from support import ROOT, read_recorded
 
 spec = importlib.util.spec_from_file_location("verify_workloads", ROOT / "verify/test_workloads.py")
@@ -112,3 +115,14 @@ def test_each_pod_alone(world):
     for pod in every:
         world.pods = [other for other in every if other is not pod]
         assert len(world.missing()) == 1, pod["metadata"]["name"]
+
+
+def test_probes_are_compared_by_what_the_migration_records(facts):
+    item = {"namespace": "home", "pod": "data-0", "command": ["cat", "/data/marker"]}
+    node = read_recorded("kubernetes-1.23.17/nodes.json")["items"][0]
+    record = before_snapshot({"items": []}, facts, node, [{"item": item, "stdout": "token\n"}])
+    (probe,) = record["probes"]
+    assert workloads.printed_before(probe) == workloads.sha256("token")
+    assert workloads.printed_before(probe) != workloads.sha256("other")
+    # As the first release wrote it.
+    assert workloads.printed_before({"stdout": "token\n"}) == workloads.sha256("token")

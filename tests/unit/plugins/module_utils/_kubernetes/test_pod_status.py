@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 
+import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pod_status import (
     container_ids,
     pods_not_ready,
@@ -77,7 +80,8 @@ def test_before_snapshot(recorded, facts):
     assert [entry["name"] for entry in found["owner_containers"]] == ["owners-own"]
     assert "home/local-only:1" in [image["tags"][0] for image in found["local_only_images"]]
     assert "registry.lab:5000/web:1" not in str(found["local_only_images"])
-    assert found["probes"] == [dict(probe, stdout="token")]
+    assert found["probes"] == [dict(probe, sha256=hashlib.sha256(b"token").hexdigest())]
+    assert "token" not in json.dumps(found)
     pods = {pod["name"]: pod for pod in found["pods"]}
     assert len(pods) == 11
     assert all(pod["ready"] and pod["uid"] for pod in pods.values())
@@ -87,6 +91,49 @@ def test_before_snapshot(recorded, facts):
     assert local["containers"][0]["image"] == "home/local-only:1"
     assert local["containers"][0]["imagePullPolicy"] == "Never"
     assert (local["containers"][0]["imageID"] or "").startswith("docker")
+
+
+@pytest.fixture
+def earlier(recorded, facts):
+    """A record, and what a later try has to make one of: the node, and the node's pods by then."""
+    node = recorded("kubernetes-1.23.17/nodes.json")["items"][0]
+    record = before_snapshot(recorded("kubernetes-1.23.17/pods.json"), facts, node, [])
+    return json.dumps(record), node
+
+
+def test_a_record_is_kept_until_a_switch_has_ended(facts, earlier):
+    text, node = earlier
+    assert before_snapshot({"items": []}, facts, node, [], text) == json.loads(text)
+    # Begun and not ended is another matter: there the role makes no record at all.
+    facts["journal"] = {
+        "direction": "docker",
+        "state": "rolled_back",
+        "start": 2.0,
+        "flags_before": {},
+    }
+    again = before_snapshot({"items": []}, facts, node, [], text)
+    assert again["pods"] == [] and again["after_switch"] == 2.0
+    assert before_snapshot({"items": [{}]}, facts, node, [], json.dumps(again)) == again
+
+
+@pytest.mark.parametrize(
+    "change", [{"node": "node2"}, {"runtime": "containerd://1.6.20"}, {"after_switch": 1.0}]
+)
+def test_a_record_of_another_time_is_not_kept(facts, earlier, change):
+    text, node = earlier
+    other = json.dumps(dict(json.loads(text), **change))
+    assert before_snapshot({"items": []}, facts, node, [], other)["pods"] == []
+
+
+def test_a_record_stays_over_an_update_of_docker(facts, earlier):
+    text, node = earlier
+    other = dict(json.loads(text), runtime="docker://19.3")
+    assert before_snapshot({"items": []}, facts, node, [], json.dumps(other)) == other
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"pods": []}'])
+def test_what_is_no_record_is_not_kept(facts, earlier, text):
+    assert before_snapshot({"items": []}, facts, earlier[1], [], text)["pods"] == []
 
 
 def test_a_stopped_container_of_the_owners_is_not_expected_to_run(recorded, facts):
