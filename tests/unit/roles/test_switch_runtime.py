@@ -127,3 +127,39 @@ def test_a_second_try_keeps_the_record_of_the_first(play):
     play.before.write_text(json.dumps(dict(first, after_switch=1.0)))
     play("snapshot.yml")
     assert len(json.loads(play.before.read_text())["pods"]) == 4
+
+
+SOCKET = "kubeadm.alpha.kubernetes.io/cri-socket"
+DOCKERSHIM = "/var/run/dockershim.sock"
+RUNNING = {"state": "running"}
+FACTS = {
+    "kubernetes": {"node_name": "node1"},
+    "kubelet": {"config_text": None, "config_path": "/no", "flags": {}},
+    "journal": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("journal", "runtime", "annotated", "corrected"),
+    [
+        # It went back to docker after a rollback that had been interrupted.
+        (None, "docker://20.10.24", "unix:///run/containerd/containerd.sock", DOCKERSHIM),
+        # Its pods were late after the switch, which an earlier run had begun.
+        (RUNNING, "containerd://1.6", DOCKERSHIM, "unix:///run/containerd/containerd.sock"),
+        (RUNNING, "docker://20.10.24", DOCKERSHIM, None),
+        (None, "docker://20.10.24", "unix:///var/run/cri-dockerd.sock", None),
+    ],
+)
+def test_a_failure_leaves_the_annotation_of_the_runtime_that_serves(
+    play, journal, runtime, annotated, corrected
+):
+    play.node["metadata"]["annotations"][SOCKET] = annotated
+    play.node["status"]["nodeInfo"]["containerRuntimeVersion"] = runtime
+    other = "docker" if runtime.startswith("containerd") else "containerd"
+    facts = dict(FACTS, journal=journal)
+    said = play("run.yml", status=2, switch_runtime_to=other, switch_runtime_facts=facts)
+    assert "node1: kubelet --version" in " ".join(said.split()), said
+    changes = [line for line in play.asked.splitlines() if "annotate" in line]
+    assert changes == (
+        [f"annotate --overwrite node node1 {SOCKET}={corrected}"] if corrected else []
+    )
