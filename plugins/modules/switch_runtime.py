@@ -38,6 +38,7 @@ options:
   ready_timeout:
     description:
       - Seconds from the start of the kubelet until the API has to report Ready, from 0 to 3600.
+      - If no API server answers in that time, the node's own health counts (RV(ready_seen_by)).
     type: int
     default: 180
   pods_timeout:
@@ -119,7 +120,16 @@ steps:
   type: list
   elements: dict
 runtime_version:
-  description: The runtime and version that the API reports.
+  description:
+    - The runtime and version that the API reports. The version is V(unknown) if it could not say.
+  returned: when the node was switched
+  type: str
+ready_seen_by:
+  description:
+    - Who said that the node is Ready. V(api) is the API server. V(node) is the node itself, if no
+      API server answered during the whole O(ready_timeout). Then the kubelet's healthz and the
+      CRI's conditions RuntimeReady and NetworkReady (C(crictl info)) count. The node must not run
+      an API server of its own.
   returned: when the node was switched
   type: str
 start:
@@ -277,6 +287,7 @@ def run_module(module: AnsibleModule, host: Host, api: DockerAPI) -> t.Dict[str,
         "changed": True,
         "diff": diff,
         "runtime_version": version,
+        "ready_seen_by": switch.ready_seen_by,
         "outage_seconds": switch.ready_seconds,
         "api_away_seconds": switch.api_away_seconds,
         "steps": journal.timings(),

@@ -22,6 +22,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host.flags imp
 from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import (
     kubelet_flags,
+    static_pods,
     versions,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.node_api import NodeAPI
@@ -153,7 +154,7 @@ def node_name(kubelet: KubeletFacts) -> str:
 def kubernetes_facts(kubelet: KubeletFacts, name: str = "") -> KubernetesFacts:
     return {
         "node_name": name or node_name(kubelet),
-        "control_plane": os.path.exists(paths.MANIFESTS + "/kube-apiserver.yaml"),
+        "control_plane": static_pods.has_api_server(Host()),
         "kubectl": find_program("kubectl"),
         "admin_conf": paths.ADMIN_CONF if os.path.exists(paths.ADMIN_CONF) else None,
     }

@@ -7,10 +7,19 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
+
+#: How kubectl's complaint begins where no API server has said anything (1.23 to 1.32 agree).
+NO_ANSWER = ("The connection to the server", "Unable to connect to the server")
+
+
+def answered(complaint: str) -> bool:
+    """Whether an API server has refused, rather than said nothing (complaint: as get() returns)."""
+    return not complaint.startswith(NO_ANSWER) and "timed out after" not in complaint
 
 
 class NodeAPI:
@@ -31,6 +40,11 @@ class NodeAPI:
             except ValueError as exc:
                 return None, "kubectl printed no JSON: %s" % exc
         return None, (done.stderr.strip().splitlines() or ["the API did not answer"])[-1]
+
+    def is_behind_this_node(self) -> bool:
+        """Whether the way to the API leads through this machine: a proxy in a static pod, say."""
+        text = self.host.read_text(self.kubeconfig) or ""
+        return bool(re.search(r"(?m)^\s*server:\s*[\"']?https?://(localhost|127\.|\[::1\])", text))
 
     def node(self) -> t.Tuple[t.Any, str]:
         return self.get("node", self.node_name)

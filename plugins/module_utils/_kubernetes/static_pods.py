@@ -44,6 +44,11 @@ def manifests_masked(host: Host) -> bool:
     return any(row[4] == target and row[3].endswith(ours) for row in rows if row)
 
 
+def has_api_server(host: Host) -> bool:
+    """Whether this node runs an API server of its own, also while its manifest is masked."""
+    return manifests_masked(host) or host.exists(paths.MANIFESTS + "/kube-apiserver.yaml")
+
+
 def unmask_manifests(host: Host) -> None:
     failed = 0
     while manifests_masked(host):

@@ -24,11 +24,12 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import (
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import (
+    node_api,
+    node_health,
     pod_status,
     static_pods,
     versions,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.node_api import NodeAPI
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pods import (
     ContainerdPods,
     DockerPods,
@@ -81,9 +82,11 @@ class Switch:
         self.stopped: t.Set[str] = set()
         #: The API's copies of the static pods that are kept till last, by name.
         self.mirrors: t.Dict[str, Object] = {}
+        #: The API, or the node itself where no API answered.
+        self.ready_seen_by = "api"
         self.ready_seconds: t.Optional[float] = None
         self.api_away_seconds: t.Optional[float] = None
-        self.node_api = NodeAPI(host, params["kubeconfig"], params["node_name"])
+        self.node_api = node_api.NodeAPI(host, params["kubeconfig"], params["node_name"])
         self.docker = DockerPods(host, api, params["cni_bin_dirs"])
         self.containerd = ContainerdPods(host, params["cni_bin_dirs"])
 
@@ -321,15 +324,24 @@ class Switch:
             self.host.sleep(1)
 
     def wait_ready(self, prefix: str, started: float) -> str:
-        """Wait for Ready as the API reports it, from a status that this kubelet sent."""
+        """Wait for Ready as the API reports it, from a status that this kubelet sent.
+
+        If no API server says a word in all that time, the node's own counts.
+        """
+        api_answered = False
         deadline = self.host.monotonic() + self.params["ready_timeout"]
         reported = self.host.monotonic()
         while True:
-            version, seen = self.node_status(prefix, started)
+            found, complaint = self.node_api.node()
+            api_answered = api_answered or found is not None or node_api.answered(complaint)
+            version, seen = self.node_status(found, prefix, started) if found else (None, complaint)
             if version:
+                self.ready_seen_by = "api"
                 self.say("Ready on %s" % version)
                 return version
             if self.host.monotonic() > deadline:
+                if not api_answered and self.ready_by_itself(prefix):
+                    return prefix + "unknown"
                 raise SwitchFailed(
                     "after %d s: %s\nkubelet's journal:\n%s\ncontainerd's journal:\n%s"
                     % (
@@ -345,10 +357,27 @@ class Switch:
                 self.say("waiting for Ready, %d s left: %s" % (left, seen))
             self.host.sleep(POLL_SECONDS)
 
-    def node_status(self, prefix: str, started: float) -> t.Tuple[t.Optional[str], str]:
-        found, complaint = self.node_api.node()
-        if found is None:
-            return None, complaint
+    def ready_by_itself(self, prefix: str) -> bool:
+        """Whether the node is Ready by its own word, where an API that is away cannot say it.
+
+        It does not count where the API is away because of this node.
+        """
+        if static_pods.has_api_server(self.host) or self.node_api.is_behind_this_node():
+            return False
+        endpoint = "containerd" if prefix == "containerd://" else "dockershim"
+        problem = node_health.problem(self.host, node_health.ENDPOINTS[endpoint])
+        if problem:
+            self.say("the API does not answer, and the node by itself is not Ready: " + problem)
+            return False
+        self.ready_seen_by = "node"
+        text = "The API did not answer for %d s. The kubelet and the CRI say that the node is Ready"
+        self.complaints.append(text % self.params["ready_timeout"])
+        self.say(self.complaints[-1])
+        return True
+
+    def node_status(
+        self, found: Object, prefix: str, started: float
+    ) -> t.Tuple[t.Optional[str], str]:
         status = found["status"]
         version = status.get("nodeInfo", {}).get("containerRuntimeVersion", "")
         ready = pod_status.ready_condition(found)
@@ -395,6 +424,12 @@ class Switch:
                     reported = self.host.monotonic()
                     self.say(text)
             if self.host.monotonic() > deadline:
+                if found is None:
+                    raise SwitchFailed(
+                        "The node is Ready, but its pods could not be seen for %d s: %s. Nothing "
+                        "goes back. Run this again once the API answers."
+                        % (self.params["pods_timeout"], complaint)
+                    )
                 raise SwitchFailed(
                     "The node is Ready, but after %d s some of its pods are not: %s. Look at "
                     "kubectl describe pod; the playbook rollback goes back to docker."

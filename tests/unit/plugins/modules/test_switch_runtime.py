@@ -108,6 +108,10 @@ class Machine(Host):
         self.broken: set[str] = set()
         self.failing: set[str] = set()
         self.heartbeat_age = 0
+        self.healthz = (200, "ok")
+        self.cri_status = read_recorded("crictl-1.34.0/info-ready.json")
+        #: What kubectl says where the API is away.
+        self.no_api = ""
         self.kubelet = self.flags.read_text()
         self.effects: list[str] = []
         self.crash_before = 0
@@ -214,6 +218,8 @@ class Machine(Host):
         if line == "systemctl stop kubelet":
             self.kubelet_runs = False
         failed = line in self.failing
+        if self.no_api and words[0] == "kubectl" and self.flags.read_text() != KUBEADM:
+            return subprocess.CompletedProcess(words, 1, "", self.no_api)
         if line == "systemctl is-active kubelet":
             failed = not self.kubelet_runs
         # The API server runs where the kubelet sees its manifest.
@@ -227,6 +233,8 @@ class Machine(Host):
     def output(self, line: str) -> str:
         if line == "kubelet --version":
             return "Kubernetes v1.23.17\n"
+        if line.startswith("crictl "):
+            return json.dumps(self.cri_status)
         if line == "ctr plugins list":
             return str(self.plugins)
         runtime = "containerd" if "container-runtime-endpoint" in self.kubelet else "docker"
@@ -241,6 +249,10 @@ class Machine(Host):
             self.node["status"]["nodeInfo"]["containerRuntimeVersion"] = runtime + "://1"
             return json.dumps(self.node)
         return ""
+
+    def http_get(self, port, url):
+        assert (port, url) == (10248, "/healthz")
+        return self.healthz
 
     def switch(self, to: str, check_mode: bool = False, crash_before: int = 0, **params):
         self.effects = []
@@ -463,6 +475,102 @@ def test_a_node_that_does_not_get_ready_goes_back_by_itself(machine):
     assert machine.state == "rolled_back"
     machine.broken = set()
     assert machine.switch("containerd")["runtime_version"] == "containerd://1"
+
+
+NO_API = read_recorded("kubectl-1.23.17/refused.txt")
+
+
+@pytest.fixture
+def worker(machine):
+    for name in CONTROL_PLANE:
+        (machine.manifests / name).unlink()
+    return machine
+
+
+def test_an_api_that_is_away_does_not_undo_a_good_switch(worker):
+    worker.no_api = NO_API
+    with pytest.raises(journal.SwitchFailed, match=r"is Ready, but its pods could not be seen"):
+        worker.switch("containerd")
+    assert worker.state == "done" and worker.files == (ON_CONTAINERD, EXTRA_AFTER)
+
+
+def test_an_api_that_comes_back_shows_the_pods_of_a_node_that_was_ready_by_itself(worker):
+    worker.no_api = NO_API
+    http_get = worker.http_get
+
+    def then_it_comes_back(port, url):
+        worker.no_api = ""
+        return http_get(port, url)
+
+    worker.http_get = then_it_comes_back
+    result = worker.switch("containerd")
+    assert result["ready_seen_by"] == "node"
+    assert result["runtime_version"] == "containerd://unknown"
+    assert [text for text in result["complaints"] if "API did not answer for 1 s" in text]
+    worker.journal.unlink()
+    worker.flags.write_text(KUBEADM)
+    worker.http_get = http_get
+    assert worker.switch("containerd")["ready_seen_by"] == "api"
+
+
+def goes_back(machine, **params):
+    with pytest.raises((journal.SwitchFailed, Failed)):
+        machine.switch("containerd", **params)
+    assert machine.files == (KUBEADM, EXTRA)
+
+
+@pytest.mark.parametrize("healthz", [(500, "[-]syncloop failed"), (None, "Connection refused")])
+def test_a_kubelet_that_is_not_healthy_goes_back(worker, healthz):
+    worker.no_api, worker.healthz = NO_API, healthz
+    goes_back(worker)
+
+
+@pytest.mark.parametrize("status", ["no-network", "none", "no crictl"])
+def test_a_cri_that_is_not_ready_goes_back(worker, status):
+    worker.no_api = NO_API
+    if status == "no-network":
+        worker.cri_status = read_recorded("crictl-1.34.0/info-no-network.json")
+    elif status == "none":
+        worker.cri_status = {"status": {}}
+    else:
+        worker.fault = lambda kind, text: (
+            commands.NodeError("crictl: No such file or directory")
+            if kind == "command" and text.startswith("crictl ")
+            else None
+        )
+    goes_back(worker)
+
+
+@pytest.mark.parametrize("answer", ["unauthorized", "unavailable"])
+def test_an_api_that_answered_has_the_last_word(worker, answer):
+    worker.no_api = read_recorded("kubectl-1.23.17/%s.txt" % answer)
+    goes_back(worker)
+
+
+def test_an_api_that_answered_once_has_the_last_word(worker):
+    worker.broken = {"containerd"}
+    output = worker.output
+
+    def away_after_the_first(line):
+        found = output(line)
+        if "get node " in line and "container-runtime-endpoint" in worker.kubelet:
+            worker.no_api = NO_API
+        return found
+
+    worker.output = away_after_the_first
+    goes_back(worker)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_node_with_an_api_server_of_its_own_does_not_speak_for_itself(machine, last):
+    machine.no_api = NO_API
+    goes_back(machine, control_plane_last=last)
+
+
+def test_a_node_that_is_the_way_to_the_api_does_not_speak_for_itself(worker):
+    worker.no_api = NO_API
+    worker.file("/etc/kubernetes/admin.conf").write_text("  server: https://localhost:6443\n")
+    goes_back(worker)
 
 
 def test_without_rollback_it_is_left_for_a_person(machine):
