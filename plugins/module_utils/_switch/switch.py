@@ -34,6 +34,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pod
     ContainerdPods,
     DockerPods,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._switch import reserve
 from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal import (
     Journal,
     SwitchFailed,
@@ -106,6 +107,14 @@ class Switch:
             # A switch to docker that was interrupted early has left containerd's flags: they are
             # not what was before.
             before = self.journal.files_before
+        try:
+            reserve.keep(self.host)
+        except OSError as exc:
+            if not self.journal.unfinished:
+                raise commands.NodeError(
+                    "Nothing was changed, because there is no room that can be kept for the way "
+                    "back. " + explain(exc)
+                ) from exc
         self.journal.begin("containerd", files_after, before or now, waited_for)
 
     def stop_kubelet(self) -> None:
@@ -241,6 +250,7 @@ class Switch:
     def to_docker(
         self, waited_for: t.Optional[t.List[str]] = None, state: JournalState = "done"
     ) -> str:
+        reserve.give_back(self.host)
         files_after = rollback_files(self.journal, flag_files(self.host), self.kubelet)
         resumed = self.journal.unfinished
         if resumed:

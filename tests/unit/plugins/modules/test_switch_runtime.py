@@ -16,7 +16,10 @@ import json
 import os
 import pathlib
 import re
+import shutil
+import stat
 import subprocess
+import tempfile
 import time
 import types
 import urllib.parse
@@ -36,6 +39,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes imp
 from ansible_collections.homelab.containerd.plugins.module_utils._switch import (
     journal,
     kubelet_files,
+    reserve,
     switch,
 )
 from ansible_collections.homelab.containerd.plugins.modules import switch_runtime
@@ -862,6 +866,76 @@ def broken_runs(machine, direction, last, fault):
             machine.switch("docker")
             return
         yield "%s, %d: %s; %s" % (fault, place, seen[place - 1], said), said, before
+
+
+def reserves(machine):
+    return sorted(pathlib.Path(machine.root).rglob(reserve.NAME))
+
+
+def test_there_is_room_for_the_way_back(machine):
+    """The disk fills while the kubelet starts on a containerd that does not work."""
+    machine.broken = {"containerd"}
+    refused = []
+
+    def full_but_for_the_reserve(kind, text):
+        if kind == "write" and reserves(machine) and "containerd" in machine.kubelet:
+            refused.append(text)
+            return full_disk(text)
+        return None
+
+    machine.fault = full_but_for_the_reserve
+    with pytest.raises(Failed) as failure:
+        machine.switch("containerd")
+    result = failure.value.args[0]
+    assert refused and result["rolled_back"] is True
+    assert machine.files == (KUBEADM, EXTRA) and machine.state == "rolled_back"
+    assert reserves(machine) == []
+
+
+def test_the_room_is_kept_as_long_as_the_node_may_go_back(machine):
+    for _twice in range(2):
+        machine.switch("containerd")
+        (kept,) = reserves(machine)
+        assert kept.parent == machine.journal.parent
+        assert kept.stat().st_blocks * 512 >= reserve.BYTES
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        machine.switch("docker")
+        assert reserves(machine) == []
+
+
+def test_each_file_system_that_is_written_to_has_room(machine):
+    other = pathlib.Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == machine.flags.stat().st_dev:
+        pytest.skip("there is no other file system here")
+    with tempfile.TemporaryDirectory(dir=other) as directory:
+        shutil.copytree(machine.flags.parent, directory, dirs_exist_ok=True)
+        shutil.rmtree(machine.flags.parent)
+        machine.flags.parent.symlink_to(directory)
+        machine.switch("containerd")
+        assert [path.stat().st_size for path in pathlib.Path(directory).glob(reserve.NAME)] == [
+            reserve.BYTES
+        ]
+        assert len(reserves(machine)) == 1
+        machine.switch("docker")
+        assert list(pathlib.Path(directory).glob(reserve.NAME)) == reserves(machine) == []
+
+
+def test_no_room_for_the_way_back_stops_it_before_anything(machine, engine, monkeypatch):
+    def full(descriptor, offset, size):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(commands.NodeError, match=r"Nothing was changed.*reserve.*Make room"):
+            machine.switch("containerd")
+        assert machine.effects == [] and engine.stopped == [] and reserves(machine) == []
+    # A way back that was interrupted is finished in any case.
+    machine.switch("containerd")
+    with pytest.raises(Crash):
+        machine.switch("docker", crash_before=4)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    machine.switch("containerd")
+    assert machine.state == "done" and machine.files == (ON_CONTAINERD, EXTRA_AFTER)
 
 
 @pytest.mark.parametrize(
