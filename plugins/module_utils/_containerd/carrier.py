@@ -92,7 +92,11 @@ class Carrier:
         if manifest not in self._ids:
             try:
                 found = json.loads(client.ctr("content", "get", manifest)).get("config") or {}
-            except (commands.NodeError, ValueError):
+            except commands.NodeError as exc:
+                if not client.is_gone(exc):
+                    raise
+                found = {}
+            except ValueError:
                 found = {}
             self._ids[manifest] = found.get("digest", "")
         return self._ids[manifest]
