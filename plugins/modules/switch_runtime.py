@@ -163,7 +163,6 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker.api imp
     DockerError,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host import (
-    commands,
     paths,
     progress,
 )
@@ -172,6 +171,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes imp
     pod_status,
     static_pods,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._switch import limits
 from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal import (
     Journal,
     SwitchFailed,
@@ -189,23 +189,11 @@ from ansible_collections.homelab.containerd.plugins.module_utils._switch.switch 
     check_begin,
 )
 
-#: The bounds of the options that are numbers of seconds.
-LIMITS = {"ready_timeout": (0, 3600), "pods_timeout": (0, 86400), "grace_seconds": (0, 3600)}
-
-
-def check_limits(params: t.Dict[str, t.Any]) -> None:
-    for name, (least, most) in LIMITS.items():
-        if not least <= params[name] <= most:
-            raise commands.NodeError(
-                "%s is %d: it has to be from %d to %d. Nothing was changed."
-                % (name, params[name], least, most)
-            )
-
 
 def run_module(module: AnsibleModule, host: Host, api: DockerAPI) -> t.Dict[str, t.Any]:
     params = module.params
     target = params["to"]
-    check_limits(params)
+    limits.check(params)
     journal = Journal(host)
     kubelet = kubelet_version(host)
     switch = Switch(host, api, journal, kubelet, params)

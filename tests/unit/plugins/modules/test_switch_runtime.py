@@ -39,6 +39,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes imp
 from ansible_collections.homelab.containerd.plugins.module_utils._switch import (
     journal,
     kubelet_files,
+    limits,
     reserve,
     switch,
 )
@@ -409,7 +410,7 @@ def test_a_preflight_only_checks(machine):
         machine.switch("containerd", preflight=True, check_mode=True)
 
 
-@pytest.mark.parametrize("name", sorted(switch_runtime.LIMITS))
+@pytest.mark.parametrize("name", sorted(limits.LIMITS))
 def test_seconds_have_bounds(machine, name):
     for value in (-1, 10**6):
         with pytest.raises(commands.NodeError, match=name + " is .*Nothing was changed"):

@@ -224,7 +224,12 @@ def test_a_container_that_nobody_describes_is_not_left_running(containers, monke
     _found, host = containers
     host.silent = {"a" * 64: [FROZEN]}
     killed = []
-    monkeypatch.setattr(pods.ContainerdPods, "_kill_shims", lambda self: killed.append(self) or [])
+
+    def kill_shims(self):
+        killed.append(self)
+        return []
+
+    monkeypatch.setattr(pods.ContainerdPods, "_kill_shims", kill_shims)
     said: list[str] = []
     assert pods.ContainerdPods(host, []).stop(8, said.append) == []
     assert killed and host.now > pods.ANSWER_SECONDS
