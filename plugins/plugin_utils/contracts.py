@@ -495,6 +495,10 @@ class FoundFindings(t.TypedDict):
     overridden: list[Finding]
 
 
+#: As a play has it.
+Serial = int | str | list[int | str]
+
+
 class PlanOptions(t.TypedDict, total=False):
     """What a person chooses; the roles' options of these names say what each is."""
 
@@ -505,6 +509,7 @@ class PlanOptions(t.TypedDict, total=False):
     registries: list[Registry]
     overrides: list[str]
     drain: bool
+    serial: Serial
     buildkit: bool
     verify: bool
     carry_method: t.Literal["auto", "adopt", "stream"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible.utils.helpers import pct_to_int
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import adoption
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import versions
 from ansible_collections.homelab.containerd.plugins.plugin_utils import wording
@@ -29,6 +30,7 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts impor
     PlanOptions,
     PlanStep,
     PlanSummary,
+    Serial,
 )
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config import translation
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan import (
@@ -37,6 +39,7 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.plan import (
 )
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings import Findings
 
+T = t.TypeVar("T")
 #: Seconds and bytes a second for the estimates, as measured on two cores (docs/bench.md).
 PREPARE_SECONDS = 25.0
 STREAM_BYTES_A_SECOND = 38e6
@@ -155,7 +158,9 @@ def decide_cluster(
     by_name = {plan["node_name"]: plan for plan in plans}
     moving = {plan["node_name"] for plan in plans if plan["state"] == "migrate"}
     unfinished = {plan["node_name"] for plan in plans if plan["unfinished"]}
-    drained = _drained(cluster["nodes"], moving) if options.get("drain", True) else set()
+    drained: set[str] = set()
+    if options.get("drain", True):
+        drained = _drained(cluster["nodes"], plans, options.get("serial") or 1)
 
     # A control plane that is being switched does not answer; the switch is resumed.
     if not (cluster["error"] and unfinished):
@@ -184,10 +189,34 @@ def decide_cluster(
     )
 
 
-def _drained(nodes: t.Sequence[ClusterNode], moving: t.Container[str]) -> set[str]:
-    """The nodes that switch_runtime drains: those whose pods have another node to go to."""
+def batches(hosts: t.Sequence[T], serial: Serial) -> list[t.Sequence[T]]:
+    """The hosts of a play as its `serial` takes them; the last entry of a list is repeated."""
+    entries = serial if isinstance(serial, list) else [serial]
+    sizes = [pct_to_int(entry, len(hosts)) for entry in entries]
+    found: list[t.Sequence[T]] = []
+    first = 0
+    while first < len(hosts):
+        last = first + max(1, sizes[min(len(found), len(sizes) - 1)])
+        found.append(hosts[first:last])
+        first = last
+    return found
+
+
+def _drained(nodes: t.Sequence[ClusterNode], plans: t.Sequence[Plan], serial: Serial) -> set[str]:
+    """The nodes that switch_runtime drains: those whose pods have another node to go to.
+
+    Nodes that are switched at the same time take no pods of one another.
+    """
+    known = {n["name"] for n in nodes}
     takers = {n["name"] for n in nodes if not n["unschedulable"] and not n["tainted"]}
-    return {n["name"] for n in nodes if n["name"] in moving and takers - {n["name"]}}
+    control_plane = [plan for plan in plans if plan["summary"]["control_plane"]]
+    workers = [plan for plan in plans if not plan["summary"]["control_plane"]]
+    drained = set()
+    for batch in batches(control_plane, 1) + batches(workers, serial):
+        away = {p["node_name"] for p in batch if p["state"] == "migrate" or p["ours"]}
+        if takers - away:
+            drained |= {p["node_name"] for p in batch if p["state"] == "migrate"} & known
+    return drained
 
 
 def carry_bytes(docker: DockerFacts) -> int:
