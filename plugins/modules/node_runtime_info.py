@@ -231,7 +231,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
-            "kubelet_config": {"type": "path", "default": "/var/lib/kubelet/config.yaml"},
+            "kubelet_config": {"type": "path", "default": paths.KUBELET_CONFIG},
             "kubeconfig": {"type": "path", "default": paths.KUBELET_CONF},
             "node_name": {"type": "str", "default": ""},
             "gather_subset": {"type": "list", "elements": "str", "default": ["all"]},
