@@ -11,6 +11,7 @@ a shim with options.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import typing as t
 
@@ -38,6 +39,8 @@ SCRIPTS = "/usr/local/lib/homelab-containerd/runtimes"
 FIELDS = ("path", "runtimeArgs", "runtimeType", "options")
 
 
+#: What node_runtime_info has in place of a secret.
+BLANKED = "***"
 #: What a RuntimeClass's handler has to be.
 DNS_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 #: Go's encoding/json ignores the case of a field's name.
@@ -131,6 +134,9 @@ def translate_runtime(name: str, value: Json) -> Outcome:
         return Outcome(None, "path and runtimeType have characters that no path has", True)
     if bool(path) == bool(kind):
         return Outcome(None, "it has to have one of path and runtimeType", True)
+    if BLANKED in json.dumps([arguments, options]):
+        # In containerd's configuration or in a script of ours everybody could read it.
+        return Outcome(None, "its arguments or options have a secret in them, which is not read")
     if path:
         if options:
             return Outcome(None, "options belong to a runtimeType, not to a path", True)

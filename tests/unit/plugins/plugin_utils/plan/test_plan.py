@@ -10,6 +10,7 @@ They go in through the filter, so that the parsing of YAML and TOML on the contr
 from __future__ import annotations
 
 import copy
+import json
 import typing as t
 
 import pytest
@@ -140,6 +141,28 @@ def test_files_that_cannot_be_opened(facts, tmp_path):
     facts["kubelet"]["config_error"] = None
     facts["containerd"]["config_error"] = "it cannot be opened: Is a directory"
     assert "Is a directory" in blocked(facts, "HC114")
+
+
+@pytest.mark.parametrize(
+    "runtime",
+    [
+        {"path": "/usr/bin/x", "runtimeArgs": ["--debug", "--password=hush"]},
+        {"runtimeType": "io.x.v1", "options": {"Endpoint": "https://u:hush@host/"}},
+        {"runtimeType": "io.x.v1", "options": {"inner": {"ApiToken": "hush"}}},
+    ],
+)
+def test_a_secret_of_a_runtime_is_neither_shown_nor_written_in_part(facts, tmp_path, runtime):
+    path = tmp_path / "daemon.json"
+    path.write_text(json.dumps({"runtimes": {"x": runtime}}))
+    facts["docker"]["daemon_json"] = daemon_json(str(path))
+    found = decide(facts)
+    assert "hush" not in json.dumps(found)
+    assert "***" not in json.dumps(
+        [found["translation"]["containerd"], found["translation"]["scripts"]]
+    )
+    (warning,) = [w for w in found["warnings"] if w["evidence"]["key"] == "runtimes.x"]
+    assert warning["code"] == "HC219" and "have a secret" in warning["text"]
+    assert "containerd_config_overrides" in warning["remedy"]
 
 
 @pytest.mark.parametrize("content", [b"", b" \n", b"{}"])
