@@ -29,7 +29,7 @@ from cache import CACHE  # noqa: E402
 
 PASSED = CACHE / "passed-parts.jsonl"
 #: What no scenario reads. The other parts check these files as well.
-PROSE = ("*.md", "*.svg", "bench/*", "changelogs/*", "tests/unit/*", "tests/browser/*")
+NOT_READ = ("*.md", "*.svg", "bench/*", "changelogs/*", "tests/*")
 
 
 def content(command: list[str]) -> str:
@@ -43,8 +43,12 @@ def content(command: list[str]) -> str:
     if listed.returncode != 0:
         return ""
     total = hashlib.sha256(shlex.join(command).encode())
-    for name in sorted(set(os.fsdecode(listed.stdout).split("\0")) - {""}):
-        if "molecule" in command and any(fnmatch.fnmatch(name, prose) for prose in PROSE):
+    every = sorted(set(os.fsdecode(listed.stdout).split("\0")) - {""})
+    scenarios = scenarios_of(command[-1], every) if "molecule" in command else set()
+    for name in every:
+        if scenarios and any(fnmatch.fnmatch(name, pattern) for pattern in NOT_READ):
+            continue
+        if scenarios and name.startswith("molecule/") and name.split("/")[1] not in scenarios:
             continue
         path = ROOT / name
         if path.is_file():  # else it was deleted, or is a link to a directory
@@ -52,6 +56,20 @@ def content(command: list[str]) -> str:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             total.update(f"{name}\0{mode}{digest}\0".encode())
     return total.hexdigest()
+
+
+def scenarios_of(scenario: str, every: list[str]) -> set[str]:
+    """The directories of molecule/ that a scenario reads: its own, and those that it names."""
+    found: set[str] = set()
+    new = {scenario, "shared"}
+    while new:
+        name = new.pop()
+        found.add(name)
+        for path in every:
+            if path.startswith(f"molecule/{name}/") and (ROOT / path).is_file():
+                text = (ROOT / path).read_text(encoding="utf-8")
+                new |= set(re.findall(r"\.\./([\w-]+)/", text)) - found
+    return found
 
 
 def earlier(part: str, now: str) -> dict[str, Any] | None:

@@ -35,11 +35,11 @@ def root(tmp_path, monkeypatch):
     return place
 
 
-def ran(root, name, script=":", program="pytest"):
+def ran(root, name, script=":", program=("pytest",)):
     """How often a part ran, of two times; each adds a letter to an ignored file."""
     (root / ".git/info/exclude").write_text("runs")
     for _time in range(2):
-        parts.run(name, ["sh", "-c", "printf x >>runs; " + script, program])
+        parts.run(name, ["sh", "-c", "printf x >>runs; " + script, *program])
     return len((root / "runs").read_text()) if (root / "runs").exists() else 0
 
 
@@ -64,12 +64,28 @@ def test_other_content_runs_again(root):
     assert ran(root, "a") == 3
 
 
-def test_a_scenario_reads_no_prose(root):
-    assert ran(root, "a", program="molecule") == 1
-    (root / "page.md").write_text("2")
-    assert ran(root, "a", program="molecule") == 1
-    (root / "code.py").write_text("2")
-    assert ran(root, "a", program="molecule") == 2
+def test_a_scenario_reads_code_and_itself_alone(root):
+    def write(name, text):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+    for name in ("one", "two", "three", "shared"):
+        write(f"molecule/{name}/molecule.yml", "")
+    write("molecule/one/molecule.yml", "create: ../two/create.yml\nprepare: ../shared/prepare.yml")
+    runs = 1
+    for name, matters in [
+        ("page.md", False),
+        ("tests/unit/test_code.py", False),
+        ("molecule/three/molecule.yml", False),
+        ("molecule/two/create.yml", True),
+        ("molecule/shared/prepare.yml", True),
+        ("molecule/one/verify.yml", True),
+        ("code.py", True),
+    ]:
+        assert ran(root, "a", program=("molecule", "test", "-s", "one")) == runs
+        write(name, "changed")
+        runs += matters
+    assert ran(root, "a", program=("molecule", "test", "-s", "one")) == runs
 
 
 def test_what_was_edited_while_it_ran_is_not_remembered(root):
