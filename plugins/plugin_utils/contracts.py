@@ -513,6 +513,8 @@ class PlanOptions(t.TypedDict, total=False):
     buildkit: bool
     verify: bool
     carry_method: t.Literal["auto", "adopt", "stream"]
+    carry_restore: t.Literal["never", "local_only", "all"]
+    carry_reserve_bytes: int
 
 
 Phase = t.Literal["prepare", "switch", "buildkit", "verify"]

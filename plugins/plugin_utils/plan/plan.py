@@ -13,7 +13,10 @@ from __future__ import annotations
 import typing as t
 
 from ansible.utils.helpers import pct_to_int
-from ansible_collections.homelab.containerd.plugins.module_utils._containerd import adoption
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
+    adoption,
+    image_names,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import versions
 from ansible_collections.homelab.containerd.plugins.plugin_utils import wording
 from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
@@ -108,8 +111,9 @@ def decide(
                 key="carry_images_method",
                 value="adopt",
             )
-        share = adoption.LINKED_SHARE if adopts else adoption.STREAMED_SHARE
-        node_checks.check_space(found, facts, int(size * share), adopts)
+        needed = space_needed(facts, carry["method"], options.get("carry_restore") or "all")
+        reserve = options.get("carry_reserve_bytes") or 0
+        node_checks.check_space(found, facts, needed, reserve, adopts)
         node_checks.warn_settings(found, translated)
         node_checks.warn_images(found, facts)
     if docker["binary"]:
@@ -222,6 +226,22 @@ def _drained(nodes: t.Sequence[ClusterNode], plans: t.Sequence[Plan], serial: Se
 def carry_bytes(docker: DockerFacts) -> int:
     """Bytes of all layers; if docker's store does not say, those of the images, at most."""
     return int(docker.get("layer_bytes") or sum(image["size"] for image in docker["images"]))
+
+
+def space_needed(facts: NodeFacts, method: str, restore: str) -> dict[str, int]:
+    """Bytes that carrying takes on docker's and on containerd's file system, at most.
+
+    As the role carry_images counts it before the first byte: for the images that containerd does
+    not have (a second try), with the blobs to be restored of those that no registry has.
+    """
+    present = set(facts["containerd"]["images"])
+    images = facts["docker"]["images"]
+    lacking = [image for image in images if image["id"] not in present]
+    size = carry_bytes(facts["docker"]) if lacking else 0
+    if len(lacking) < len(images):
+        size = min(size, sum(image["size"] for image in lacking))
+    local = sum(image["size"] for image in lacking if image_names.unregistered_tags(image))
+    return adoption.space_needed(method, size, min(size, local) if restore != "never" else 0)
 
 
 def _sandbox_image(facts: NodeFacts) -> str:

@@ -44,6 +44,12 @@ def carrier(tmp_path, engine):
     return carrying.Carrier(types.SimpleNamespace(params=params))
 
 
+@pytest.fixture(autouse=True)
+def no_kubelet(monkeypatch):
+    """Whatever else runs on this machine, a node in a container perhaps."""
+    monkeypatch.setattr(commands, "command_line", lambda name: (None, []))
+
+
 def free(monkeypatch, amount):
     status = types.SimpleNamespace(
         f_bavail=amount, f_frsize=1, f_blocks=amount, f_favail=1, f_files=1

@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import copy
 import json
+import types
 import typing as t
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.filter.plan import plan
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import image_names
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd.carrier import Carrier
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.docker import daemon_json
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, mounts
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings import describe
 
 
@@ -418,6 +422,55 @@ def test_not_enough_room(facts):
     assert "key free inodes" in blocked(facts, "HC119", carry_method="stream")
     facts["disk"]["containerd"]["total_inodes"] = 0  # btrfs
     assert decide(facts, carry_method="stream")["blockers"] == []
+
+
+@pytest.mark.parametrize(("method", "apart"), [("adopt", 0), ("stream", 0), ("stream", 1)])
+@pytest.mark.parametrize("restore", ["never", "all"])
+def test_room_is_counted_as_the_role_counts_it(facts, tmp_path, method, restore, apart, engine):
+    """What assess lets through, carry_images does not refuse before the first byte."""
+    gigabyte = 10**9
+    docker, disk = facts["docker"], facts["disk"]
+    docker["layer_bytes"] = 4 * gigabyte
+    local = [image for image in docker["images"] if image_names.unregistered_tags(image)]
+    for image in local:
+        image["size"] = gigabyte // len(local)
+    disk["docker"]["device"] = disk["containerd"]["device"] + apart
+    carrier = Carrier(
+        types.SimpleNamespace(
+            params={
+                "docker_socket": engine.path,
+                "containerd_root": "containerd",
+                "reserve_bytes": gigabyte,
+                "progress_file": None,
+            }
+        )
+    )
+    carrier.info["DockerRootDir"] = "docker"
+    options = {
+        "carry_method": method,
+        "carry_restore": restore,
+        "carry_reserve_bytes": gigabyte,
+    }
+    for free in range(0, 16 * gigabyte, gigabyte // 10):
+        for each in disk.values():
+            each["free_bytes"] = free
+        to_restore = sum(image["size"] for image in local) if restore != "never" else 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mounts, "disk_facts", lambda path: disk[path])
+            try:
+                carrier.check_space(method, docker["layer_bytes"], to_restore)
+                refused = False
+            except commands.NodeError:
+                refused = True
+        found = decide(facts, **options)["blockers"]
+        assert [blocker["code"] for blocker in found[:1]] == ["HC119"] * refused, free
+
+
+def test_what_containerd_has_needs_no_more_room(facts):
+    facts["disk"]["containerd"]["free_bytes"] = 1000
+    assert "key free bytes" in blocked(facts, "HC119", carry_method="stream")
+    facts["containerd"]["images"] = [image["id"] for image in facts["docker"]["images"]]
+    assert decide(facts, carry_method="stream", carry_reserve_bytes=10**9)["blockers"] == []
 
 
 def test_a_host_whose_cgroups_the_kubelet_does_not_know(facts):
