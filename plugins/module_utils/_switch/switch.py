@@ -436,7 +436,7 @@ class Switch:
             if self.host.monotonic() > deadline:
                 if found is None:
                     raise SwitchFailed(
-                        "The node is Ready, but its pods could not be seen for %d s: %s. Nothing "
+                        "The node is Ready, but its pods could not be seen %d s later: %s. Nothing "
                         "goes back. Run this again once the API answers."
                         % (self.params["pods_timeout"], complaint)
                     )
