@@ -16,14 +16,6 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils import buildkit
 
 Object = dict[str, t.Any]
 
-#: The images that the engines' own projects publish; build_job_image takes precedence.
-IMAGES = {
-    "buildkit": "docker.io/moby/buildkit:latest",
-    "buildah": "quay.io/buildah/stable:latest",
-    "kaniko": "ghcr.io/osscontainertools/kaniko:latest",
-    "img": "r.j3ss.co/img:latest",
-}
-
 #: Where the context is in the pod, and what the pod tells when it ends: the image's digest.
 CONTEXT = "/workspace"
 DIGEST = "/dev/termination-log"
@@ -118,12 +110,14 @@ def build_job(options: Object) -> Object:
         raise AnsibleFilterError(
             f"build_engine is {engine!r}: it is node, or a Job of {', '.join(ENGINES)}."
         )
+    if not options["image"]:
+        raise AnsibleFilterError(f"build_job_image is empty: name an image with {engine}.")
     if engine == "kaniko" and len(options["platforms"]) > 1:
         raise AnsibleFilterError("kaniko builds for one platform: build_platforms has several.")
     asked = ENGINES[engine](options)
     container: Object = {
         "name": "build",
-        "image": options["image"] or IMAGES[engine],
+        "image": options["image"],
         "imagePullPolicy": "IfNotPresent",
         "command": asked["command"],
         # All but kaniko mount file systems, which a container may not without.

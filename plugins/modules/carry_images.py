@@ -58,7 +58,7 @@ options:
   overwrite:
     description:
       - Whether docker's image gets a name that means another image in containerd.
-      - Use it only while the node runs on docker, not afterwards.
+      - It is refused if the kubelet uses containerd already.
     type: bool
     default: false
   reserve_bytes:
@@ -179,10 +179,27 @@ from ansible_collections.homelab.containerd.plugins.module_utils._containerd.car
     waiting,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import DockerError
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, progress
+from ansible_collections.homelab.containerd.plugins.module_utils._facts import kubelet
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    paths,
+    progress,
+)
+
+
+def check_runtime() -> None:
+    """Refuse to give docker's images the names of those that the node runs by now."""
+    if kubelet.kubelet_facts(paths.KUBELET_CONFIG)["runtime"] == "containerd":
+        raise commands.NodeError(
+            "The kubelet of this node uses containerd already, so its images are the newer ones: "
+            "with overwrite (carry_images_overwrite) docker's would take their names. Nothing was "
+            "changed. Leave it out: what containerd does not have is carried without it."
+        )
 
 
 def run_module(module: AnsibleModule) -> t.Dict[str, t.Any]:
+    if module.params["overwrite"]:
+        check_runtime()
     carrier = Carrier(module)
     docker_images = carrier.docker_images()
     answers = commands.run(["ctr", "version"], check=False).returncode == 0

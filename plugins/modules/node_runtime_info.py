@@ -27,6 +27,16 @@ options:
     description: The kubelet's configuration file, if its command line does not name one.
     type: path
     default: /var/lib/kubelet/config.yaml
+  kubeconfig:
+    description: The kubeconfig on the node with which the switch will ask the API about it.
+    type: path
+    default: /etc/kubernetes/kubelet.conf
+    version_added: "0.2.0"
+  node_name:
+    description: The node's name in the API, if it is not the one that the kubelet gives itself.
+    type: str
+    default: ""
+    version_added: "0.2.0"
   gather_subset:
     description:
       - The facts to gather, so that a second run after a change reads only what changed.
@@ -70,6 +80,11 @@ runtime_info:
           C(runtime), one of V(dockershim), V(containerd), V(cri-dockerd), V(cri-o), V(unknown) or
           V(null).
       type: dict
+    api:
+      description:
+        - C(kubeconfig), and C(error) if the node cannot ask the API for itself and its pods with
+          it, as the switch will.
+      type: dict
     docker:
       description:
         - Version, directories, drivers, runtimes, daemon.json, TCP listeners, swarm state, its
@@ -96,7 +111,8 @@ runtime_info:
       description: Network configurations, plugin directories, what the loopback plugin supports.
       type: dict
     journal:
-      description: C(direction), C(state) and C(flags_before) of an earlier switch, or V(null).
+      description:
+        - C(direction), C(state), C(start) and C(flags_before) of an earlier switch, or V(null).
       type: dict
     disk:
       description: Free and total bytes and inodes, and type, of the file systems of docker's and
@@ -119,11 +135,16 @@ from ansible_collections.homelab.containerd.plugins.module_utils._facts.docker i
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.host import os_facts
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.kubelet import (
+    api_facts,
     kubelet_facts,
     kubernetes_facts,
     login_facts,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, mounts
+from ansible_collections.homelab.containerd.plugins.module_utils._host import (
+    commands,
+    mounts,
+    paths,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal import (
     journal_facts,
@@ -139,6 +160,7 @@ SUBSETS = (
     "os",
     "kubernetes",
     "kubelet",
+    "api",
     "docker",
     "docker_users",
     "logins",
@@ -162,7 +184,13 @@ def chosen_subsets(wanted: t.Sequence[str]) -> t.Set[str]:
     return chosen - {name[1:] for name in wanted if name.startswith("!")}
 
 
-def look(chosen: t.Set[str], docker_socket: str, kubelet_config: str) -> NodeFacts:
+def look(
+    chosen: t.Set[str],
+    docker_socket: str,
+    kubelet_config: str,
+    kubeconfig: str = paths.KUBELET_CONF,
+    node_name: str = "",
+) -> NodeFacts:
     """The chosen subsets, and no more than they need."""
     journal: t.Optional[JournalFacts] = None
     if chosen & {"journal", "cni"}:
@@ -171,7 +199,7 @@ def look(chosen: t.Set[str], docker_socket: str, kubelet_config: str) -> NodeFac
     # Each of these waits for programs and for docker most of the time.
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
         looking: t.Dict[str, concurrent.futures.Future[t.Any]] = {}
-        if chosen & {"kubelet", "kubernetes", "logins", "cni"}:
+        if chosen & {"kubelet", "kubernetes", "api", "logins", "cni"}:
             looking["kubelet"] = pool.submit(kubelet_facts, kubelet_config)
         if chosen & {"docker", "disk"}:
             looking["docker"] = pool.submit(docker_facts, docker_socket)
@@ -183,7 +211,9 @@ def look(chosen: t.Set[str], docker_socket: str, kubelet_config: str) -> NodeFac
     if "os" in chosen:
         found["os"] = os_facts()
     if "kubernetes" in chosen:
-        found["kubernetes"] = kubernetes_facts(found["kubelet"])
+        found["kubernetes"] = kubernetes_facts(found["kubelet"], node_name)
+    if "api" in chosen:
+        found["api"] = api_facts(found["kubelet"], kubeconfig, node_name)
     if "logins" in chosen:
         found["logins"] = login_facts(found["kubelet"])
     if "cni" in chosen:
@@ -202,7 +232,9 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
-            "kubelet_config": {"type": "path", "default": "/var/lib/kubelet/config.yaml"},
+            "kubelet_config": {"type": "path", "default": paths.KUBELET_CONFIG},
+            "kubeconfig": {"type": "path", "default": paths.KUBELET_CONF},
+            "node_name": {"type": "str", "default": ""},
             "gather_subset": {"type": "list", "elements": "str", "default": ["all"]},
         },
         supports_check_mode=True,
@@ -210,7 +242,13 @@ def main() -> None:
     params = module.params
     try:
         chosen = chosen_subsets(params["gather_subset"])
-        found = look(chosen, params["docker_socket"], params["kubelet_config"])
+        found = look(
+            chosen,
+            params["docker_socket"],
+            params["kubelet_config"],
+            params["kubeconfig"],
+            params["node_name"],
+        )
     except (ValueError, commands.NodeError) as exc:
         module.fail_json(msg=str(exc))
     else:

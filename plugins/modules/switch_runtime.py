@@ -38,6 +38,7 @@ options:
   ready_timeout:
     description:
       - Seconds from the start of the kubelet until the API has to report Ready, from 0 to 3600.
+      - If no API server answers in that time, the node's own health counts (RV(ready_seen_by)).
     type: int
     default: 180
   pods_timeout:
@@ -119,7 +120,16 @@ steps:
   type: list
   elements: dict
 runtime_version:
-  description: The runtime and version that the API reports.
+  description:
+    - The runtime and version that the API reports. The version is V(unknown) if it could not say.
+  returned: when the node was switched
+  type: str
+ready_seen_by:
+  description:
+    - Who said that the node is Ready. V(api) is the API server. V(node) is the node itself, if no
+      API server answered during the whole O(ready_timeout). Then the kubelet's healthz and the
+      CRI's conditions RuntimeReady and NetworkReady (C(crictl info)) count. The node must not run
+      an API server of its own.
   returned: when the node was switched
   type: str
 start:
@@ -153,7 +163,6 @@ from ansible_collections.homelab.containerd.plugins.module_utils._docker.api imp
     DockerError,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host import (
-    commands,
     paths,
     progress,
 )
@@ -162,6 +171,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes imp
     pod_status,
     static_pods,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._switch import limits
 from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal import (
     Journal,
     SwitchFailed,
@@ -179,23 +189,11 @@ from ansible_collections.homelab.containerd.plugins.module_utils._switch.switch 
     check_begin,
 )
 
-#: The bounds of the options that are numbers of seconds.
-LIMITS = {"ready_timeout": (0, 3600), "pods_timeout": (0, 86400), "grace_seconds": (0, 3600)}
-
-
-def check_limits(params: t.Dict[str, t.Any]) -> None:
-    for name, (least, most) in LIMITS.items():
-        if not least <= params[name] <= most:
-            raise commands.NodeError(
-                "%s is %d: it has to be from %d to %d. Nothing was changed."
-                % (name, params[name], least, most)
-            )
-
 
 def run_module(module: AnsibleModule, host: Host, api: DockerAPI) -> t.Dict[str, t.Any]:
     params = module.params
     target = params["to"]
-    check_limits(params)
+    limits.check(params)
     journal = Journal(host)
     kubelet = kubelet_version(host)
     switch = Switch(host, api, journal, kubelet, params)
@@ -225,7 +223,7 @@ def run_module(module: AnsibleModule, host: Host, api: DockerAPI) -> t.Dict[str,
     before: t.Any
     if journal.unfinished:
         # The kubelet may be stopped, and the API away with it.
-        before, _complaint = switch.pods()
+        before, _complaint = switch.node_api.pods()
     else:
         before = check_begin(switch, target)
     if before is not None:
@@ -277,6 +275,7 @@ def run_module(module: AnsibleModule, host: Host, api: DockerAPI) -> t.Dict[str,
         "changed": True,
         "diff": diff,
         "runtime_version": version,
+        "ready_seen_by": switch.ready_seen_by,
         "outage_seconds": switch.ready_seconds,
         "api_away_seconds": switch.api_away_seconds,
         "steps": journal.timings(),

@@ -43,6 +43,13 @@ class KubernetesFacts(t.TypedDict):
     admin_conf: str | None
 
 
+class ApiFacts(t.TypedDict):
+    """Whether the node can ask the API about itself as the switch will."""
+
+    kubeconfig: str
+    error: str | None
+
+
 class FlagsFile(t.TypedDict):
     """An environment file with the kubelet's flags in one of its variables."""
 
@@ -260,6 +267,7 @@ class JournalFacts(t.TypedDict):
 
     direction: Direction
     state: JournalState
+    start: float
     flags_before: dict[str, str]
 
 
@@ -292,6 +300,7 @@ class NodeFacts(CarryFacts):
     os: OsFacts
     kubernetes: KubernetesFacts
     kubelet: KubeletFacts
+    api: ApiFacts
     docker_users: DockerUsersFacts
     logins: list[Login]
     cni: CniFacts
@@ -465,6 +474,8 @@ class Probe(t.TypedDict):
 class BeforeSnapshot(t.TypedDict):
     time: str
     node: str
+    #: The start of the last switch that had ended by then.
+    after_switch: float | None
     unschedulable: bool
     runtime: str
     pods: list[PodBefore]
@@ -501,6 +512,10 @@ class FoundFindings(t.TypedDict):
     overridden: list[Finding]
 
 
+#: As a play has it.
+Serial = int | str | list[int | str]
+
+
 class PlanOptions(t.TypedDict, total=False):
     """What a person chooses; the roles' options of these names say what each is."""
 
@@ -513,9 +528,12 @@ class PlanOptions(t.TypedDict, total=False):
     registries: list[Registry]
     overrides: list[str]
     drain: bool
+    serial: Serial
     buildkit: bool
     verify: bool
     carry_method: t.Literal["auto", "adopt", "stream"]
+    carry_restore: t.Literal["never", "local_only", "all"]
+    carry_reserve_bytes: int
 
 
 Phase = t.Literal["prepare", "switch", "buildkit", "verify"]

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.homelab.containerd.plugins.module_utils._switch import limits
 
 Specs = dict[str, dict[str, t.Any]]
 Groups = Mapping[str, Sequence[str]]
@@ -88,6 +89,32 @@ def _overrides(value: t.Any) -> str | None:
         "%s is no code of a blocker. Blockers are overridden one by one, by the code that assess "
         "shows (HC1xx); docs/codes.md says what happens then" % ", ".join(wrong)
     )
+
+
+DAY, YEARS = 86400, 3650
+#: The least and the most of each whole number; its description says the same. kubectl takes a
+#: time-out of 0 for none at all.
+BOUNDS = {
+    "build_timeout": (1, 7 * DAY),
+    "buildkit_drain_timeout": (0, DAY),
+    "buildkit_tls_days": (1, YEARS),
+    "buildkit_tls_renew_days": (0, YEARS),
+    "carry_images_reserve_bytes": (0, 1 << 60),
+    "certificates_days": (1, YEARS),
+    "certificates_renew_days": (0, YEARS),
+    "cluster_builder_port": (1, 65535),
+    "cluster_builder_timeout": (1, DAY),
+    "cluster_builder_tls_days": (1, YEARS),
+    "cluster_builder_tls_renew_days": (0, YEARS),
+    "switch_runtime_drain_timeout": (1, DAY),
+    "verify_timeout": (1, DAY),
+    **{"switch_runtime_" + name: bounds for name, bounds in limits.LIMITS.items()},
+}
+
+
+def _out_of_bounds(name: str, value: t.Any) -> str | None:
+    least, most = BOUNDS[name]
+    return None if least <= int(value) <= most else "it has to be from %d to %d" % (least, most)
 
 
 #: What an argument spec cannot say.
@@ -172,6 +199,8 @@ def check_value(name: str, spec: Mapping[str, t.Any], value: t.Any) -> None:
     if errors and name in SECRET:
         errors = ["it is not what its description says"]
     rule = RULES[name](value) if name in RULES else None
+    if name in BOUNDS:
+        rule = _out_of_bounds(name, value)
     if errors or rule:
         raise BadValueError(name, value, "%s." % (rule or "; ".join(errors).rstrip(".")))
 

@@ -350,6 +350,22 @@ HANDED_ON = re.compile(r"\s*\w+(\s*\|\s*default\([^()]*\))?\s*")
 TO_BOOL = re.compile(r"(\s*\|\s*default\([^()]*\))?\s*(\|\s*bool\b|is (not )?defined)")
 
 
+def test_no_image_that_runs_by_default_floats():
+    """What runs is the user's choice, or a version that the tests ran."""
+    named = {
+        key: re.findall(r"[\w.-]+\.[\w.-]+(?::\d+)?/[\w./-]+[^\s'\"{}]*", str(spec["default"]))
+        for key, spec in SPECS.items()
+        if re.search(r"_image$", key) and "default" in spec
+    }
+    assert named["verify_base_image"] and named["build_job_image"]
+    for key, images in named.items():
+        for image in images:
+            assert re.search(r":v?\d[\w.-]*$|@sha256:", image), (key, image)
+    version = "v" + load(ROOT / "roles/buildkit/defaults/main.yml")["buildkit_version"]
+    for key in ("build_job_image", "cluster_builder_image"):
+        assert named[key] == ["docker.io/moby/buildkit:" + version]
+
+
 def values(value: t.Any, keys: tuple[str, ...] = ()) -> t.Iterator[tuple[tuple[str, ...], t.Any]]:
     """Every leaf of a file, with the keys above it."""
     if isinstance(value, dict):

@@ -40,6 +40,17 @@ LINKED_SHARE = 0.05
 STREAMED_SHARE = 2.0
 
 
+def space_needed(method: str, size: int, to_restore: int) -> t.Dict[str, int]:
+    """Bytes that carrying layers of SIZE takes on the file systems of "docker" and "containerd".
+
+    By stream docker spools once; containerd keeps each layer as a blob and unpacked. Adopted, a
+    layer costs its directories, and its blob where it is to be restored.
+    """
+    if method == "adopt":
+        return {"docker": 0, "containerd": int(LINKED_SHARE * size) + to_restore}
+    return {"docker": size, "containerd": int(STREAMED_SHARE * size)}
+
+
 def storage(info: Object) -> DockerStorage:
     """What carry_method() asks of docker, out of its answer to GET /info."""
     security = info.get("SecurityOptions") or []

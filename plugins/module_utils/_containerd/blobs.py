@@ -28,6 +28,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     flags,
     lock,
     mounts,
+    paths,
     progress,
 )
 
@@ -43,7 +44,7 @@ UNITS.update(Ki=1 << 10, Mi=1 << 20, Gi=1 << 30, Ti=1 << 40)
 #: What modules keep free, and where, unless they are told otherwise.
 RESERVE_BYTES = 1 << 30
 CONTAINERD_ROOT = "/var/lib/containerd"
-KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
+KUBELET_CONFIG = paths.KUBELET_CONFIG
 
 
 def lower_priority() -> None:

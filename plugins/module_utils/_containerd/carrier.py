@@ -92,7 +92,11 @@ class Carrier:
         if manifest not in self._ids:
             try:
                 found = json.loads(client.ctr("content", "get", manifest)).get("config") or {}
-            except (commands.NodeError, ValueError):
+            except commands.NodeError as exc:
+                if not client.is_gone(exc):
+                    raise
+                found = {}
+            except ValueError:
                 found = {}
             self._ids[manifest] = found.get("digest", "")
         return self._ids[manifest]
@@ -138,20 +142,12 @@ class Carrier:
         return chosen
 
     def check_space(self, method: str, size: int, to_restore: int) -> None:
-        """By stream docker spools once; containerd keeps each layer as a blob and unpacked.
-
-        Adopted, a layer costs its directories, and its blob where it is to be restored.
-        """
-        docker_root = self.info["DockerRootDir"]
-        if method == "adopt":
-            shares = [
-                (self.params["containerd_root"], int(adoption.LINKED_SHARE * size) + to_restore)
-            ]
-        else:
-            shares = [
-                (docker_root, size),
-                (self.params["containerd_root"], int(adoption.STREAMED_SHARE * size)),
-            ]
+        needed = adoption.space_needed(method, size, to_restore)
+        roots = {
+            "docker": self.info["DockerRootDir"],
+            "containerd": self.params["containerd_root"],
+        }
+        shares = [(roots[owner], amount) for owner, amount in needed.items() if amount]
         needs: t.Dict[int, t.List[t.Any]] = {}
         for path, amount in shares:
             disk = mounts.disk_facts(path)

@@ -21,6 +21,11 @@ def cri_ready(plugins: str) -> bool:
     return bool(re.search(r"^io\.containerd\.grpc\.v1\s+cri\s.*\bok\b", plugins, re.MULTILINE))
 
 
+def is_gone(failure: commands.NodeError) -> bool:
+    """Whether ctr failed because there is no such thing, and not because nobody answered."""
+    return str(failure).rstrip().endswith(": not found")
+
+
 def ctr(*words: str, timeout: float = 60) -> str:
     """Run containerd's own client in the kubelet's namespace and return what it prints."""
     return commands.run(("ctr", "-n", NAMESPACE) + words, timeout=timeout).stdout

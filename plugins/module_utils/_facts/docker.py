@@ -97,7 +97,9 @@ def docker_container(api: DockerAPI, listed: Object) -> DockerContainer:
         # Only these are few enough to look at one by one, and only of these it matters.
         try:
             state = api.get("/containers/%s/json" % listed["Id"])
-        except DockerError:
+        except DockerError as exc:
+            if exc.status != 404:
+                raise
             return found  # gone since it was listed
         found.update(
             {
@@ -171,11 +173,11 @@ def docker_facts(socket_path: str) -> DockerFacts:
         info = api.get("/info")
         listed = api.get("/containers/json", {"all": 1})
         images = api.get("/images/json", {"all": 0})
+        with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+            containers = list(pool.map(lambda entry: docker_container(api, entry), listed))
     except (DockerError, ValueError) as exc:
         found["error"] = sanitize.blank_text(str(exc))
         return found
-    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-        containers = list(pool.map(lambda entry: docker_container(api, entry), listed))
     storage = adoption.storage(info)
     found.update(
         {

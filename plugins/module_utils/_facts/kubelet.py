@@ -24,13 +24,17 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     sanitize,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host.flags import flag_values
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import (
     kubelet_flags,
+    static_pods,
     versions,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.node_api import NodeAPI
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
+        ApiFacts,
         FlagsFile,
         KubeletFacts,
         KubernetesFacts,
@@ -147,14 +151,24 @@ def unit_facts(unit: str) -> t.Tuple[t.Dict[str, str], t.List[UnitDependency]]:
     return texts, needs
 
 
-def kubernetes_facts(kubelet: KubeletFacts) -> KubernetesFacts:
+def node_name(kubelet: KubeletFacts) -> str:
+    """As the kubelet makes it (k8s.io/component-helpers/node/util, GetHostname)."""
+    return (kubelet["flags"].get("hostname-override") or platform.node()).strip().lower()
+
+
+def kubernetes_facts(kubelet: KubeletFacts, name: str = "") -> KubernetesFacts:
     return {
-        # As the kubelet makes it (k8s.io/component-helpers/node/util, GetHostname).
-        "node_name": (kubelet["flags"].get("hostname-override") or platform.node()).strip().lower(),
-        "control_plane": os.path.exists(paths.MANIFESTS + "/kube-apiserver.yaml"),
+        "node_name": name or node_name(kubelet),
+        "control_plane": static_pods.has_api_server(Host()),
         "kubectl": find_program("kubectl"),
         "admin_conf": paths.ADMIN_CONF if os.path.exists(paths.ADMIN_CONF) else None,
     }
+
+
+def api_facts(kubelet: KubeletFacts, kubeconfig: str, name: str = "") -> ApiFacts:
+    """Whether the node can ask the API about itself as the switch will."""
+    _pods, complaint = NodeAPI(Host(), kubeconfig, name or node_name(kubelet)).look()
+    return {"kubeconfig": kubeconfig, "error": complaint or None}
 
 
 def login_facts(kubelet: KubeletFacts) -> t.List[Login]:

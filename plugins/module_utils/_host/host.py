@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import subprocess
 import time
@@ -43,6 +44,18 @@ class Host:
         words = ["journalctl", "-u", unit, "-n", str(lines), "--no-pager", "-o", "cat"]
         printed = self.run(words, check=False).stdout
         return printed.strip() or "(the journal of %s is empty)" % unit
+
+    def http_get(self, port: int, url: str) -> t.Tuple[t.Optional[int], str]:
+        """Ask a server of this machine: the status and the body, or None and why not."""
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request("GET", url)
+            response = connection.getresponse()
+            return response.status, response.read().decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as exc:
+            return None, str(exc)
+        finally:
+            connection.close()
 
     def time(self) -> float:
         return time.time()

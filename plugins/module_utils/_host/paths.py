@@ -21,7 +21,10 @@ EXTRA_ARGS = (
     ("/etc/default/kubelet", "KUBELET_EXTRA_ARGS"),
     ("/etc/sysconfig/kubelet", "KUBELET_EXTRA_ARGS"),
 )
+#: Unless its command line names another one.
+KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 MANIFESTS = "/etc/kubernetes/manifests"
 ADMIN_CONF = "/etc/kubernetes/admin.conf"
+KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
 
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"

@@ -171,17 +171,28 @@ class ContainerdPods:
                 pids[words[0]] = int(words[1])
         ids = self._ctr("containers", "list", "-q").split()
 
-        def labels(identity: str) -> t.Dict[str, str]:
-            try:
-                info = json.loads(self._ctr("containers", "info", identity))
-            except (commands.NodeError, ValueError):
-                return {}  # gone since it was listed
-            return dict(info.get("Labels") or {})
-
         return {
             identity: {"pid": pids.get(identity, 0), "labels": found}
-            for identity, found in zip(ids, in_parallel(labels, ids))
+            for identity, found in zip(ids, in_parallel(self._labels, ids))
+            if found is not None
         }
+
+    def _labels(self, identity: str) -> t.Optional[t.Dict[str, str]]:
+        """A container's labels, None where it is gone since it was listed.
+
+        NodeError where containerd does not tell: one that may run is not left to run beside docker.
+        """
+        deadline = self.host.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                info = json.loads(self._ctr("containers", "info", identity))
+                return dict(info.get("Labels") or {})
+            except (commands.NodeError, ValueError) as exc:
+                if isinstance(exc, commands.NodeError) and client.is_gone(exc):
+                    return None
+                if self.host.monotonic() > deadline:
+                    raise commands.NodeError("container %s: %s" % (identity, exc)) from exc
+            self.host.sleep(1)
 
     def stop(self, longest_grace: int, say: Say) -> t.List[str]:
         """Stop and remove them all; returns complaints that do not matter to the switch."""
@@ -191,7 +202,7 @@ class ContainerdPods:
         try:
             containers = self._containers()
         except commands.NodeError as exc:
-            say("containerd does not list its tasks (%s): killing what its shims run" % exc)
+            say("containerd does not describe what it runs (%s): killing what its shims run" % exc)
             return self._kill_shims()
         # Others than CRI's are not the kubelet's: nerdctl's in this namespace, BuildKit's steps.
         containers = {

@@ -44,6 +44,11 @@ def manifests_masked(host: Host) -> bool:
     return any(row[4] == target and row[3].endswith(ours) for row in rows if row)
 
 
+def has_api_server(host: Host) -> bool:
+    """Whether this node runs an API server of its own, also while its manifest is masked."""
+    return manifests_masked(host) or host.exists(paths.MANIFESTS + "/kube-apiserver.yaml")
+
+
 def unmask_manifests(host: Host) -> None:
     failed = 0
     while manifests_masked(host):
@@ -73,7 +78,11 @@ def mask_manifests(host: Host) -> t.Dict[str, str]:
 
 
 def restore_manifests(host: Host, hidden: t.Dict[str, str]) -> None:
-    """Put them into the masking directory: the kubelet sees them and starts them at once."""
+    """Put them into the masking directory: the kubelet sees them and starts them at once.
+
+    That is in memory, like the mask. The manifests themselves were never touched: they are what a
+    node that reboots in between has, because the mount is gone then, and the copies with it.
+    """
     for path, text in hidden.items():
         # In one step, so that the kubelet never reads half of one.
         host.write_text(path, text, mode=0o600)

@@ -95,6 +95,7 @@ def journal_facts(node: host.Host) -> t.Optional[JournalFacts]:
     return {
         "direction": data["direction"],
         "state": data["state"],
+        "start": data["start"],
         "flags_before": sanitize.blank(flag_values(words)),
     }
 

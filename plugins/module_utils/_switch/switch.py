@@ -9,7 +9,6 @@ from __future__ import annotations
 import calendar
 import json
 import os
-import subprocess
 import time
 import typing as t
 
@@ -26,6 +25,8 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import (
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import (
+    node_api,
+    node_health,
     pod_status,
     static_pods,
     versions,
@@ -34,6 +35,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pod
     ContainerdPods,
     DockerPods,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._switch import reserve
 from ansible_collections.homelab.containerd.plugins.module_utils._switch.journal import (
     Journal,
     SwitchFailed,
@@ -82,8 +84,11 @@ class Switch:
         self.stopped: t.Set[str] = set()
         #: The API's copies of the static pods that are kept till last, by name.
         self.mirrors: t.Dict[str, Object] = {}
+        #: The API, or the node itself where no API answered.
+        self.ready_seen_by = "api"
         self.ready_seconds: t.Optional[float] = None
         self.api_away_seconds: t.Optional[float] = None
+        self.node_api = node_api.NodeAPI(host, params["kubeconfig"], params["node_name"])
         self.docker = DockerPods(host, api, params["cni_bin_dirs"])
         self.containerd = ContainerdPods(host, params["cni_bin_dirs"])
 
@@ -106,6 +111,14 @@ class Switch:
             # A switch to docker that was interrupted early has left containerd's flags: they are
             # not what was before.
             before = self.journal.files_before
+        try:
+            reserve.keep(self.host)
+        except OSError as exc:
+            if not self.journal.unfinished:
+                raise commands.NodeError(
+                    "Nothing was changed, because there is no room that can be kept for the way "
+                    "back. " + explain(exc)
+                ) from exc
         self.journal.begin("containerd", files_after, before or now, waited_for)
 
     def stop_kubelet(self) -> None:
@@ -204,7 +217,7 @@ class Switch:
         It would do so itself, but drops the pods' first status where there is none yet, and then
         says nothing of them for up to 10 s.
         """
-        found, _complaint = self.pods()
+        found, _complaint = self.node_api.pods()
         have = {pod_status.pod_name(pod) for pod in found["items"]} if found else set()
         missing = [pod for name, pod in sorted(self.mirrors.items()) if name not in have]
         path = static_pods.MASK + ".json"
@@ -214,7 +227,7 @@ class Switch:
         try:
             # A pod's specification may hold passwords.
             self.host.write_text(path, json.dumps(created), mode=0o600)
-            done = self.kubectl("create", "-f", path, seconds=30)
+            done = self.node_api.kubectl("create", "-f", path, seconds=30)
             if done.returncode:
                 self.complaints.append(done.stderr.strip())
             os.unlink(self.host.path(path))
@@ -236,11 +249,12 @@ class Switch:
             self.host.sleep(0.1)
 
     def api_away(self) -> bool:
-        return self.kubectl("get", "--raw", "/readyz", seconds=2).returncode != 0
+        return self.node_api.kubectl("get", "--raw", "/readyz", seconds=2).returncode != 0
 
     def to_docker(
         self, waited_for: t.Optional[t.List[str]] = None, state: JournalState = "done"
     ) -> str:
+        reserve.give_back(self.host)
         files_after = rollback_files(self.journal, flag_files(self.host), self.kubelet)
         resumed = self.journal.unfinished
         if resumed:
@@ -323,15 +337,24 @@ class Switch:
             self.host.sleep(1)
 
     def wait_ready(self, prefix: str, started: float) -> str:
-        """Wait for Ready as the API reports it, from a status that this kubelet sent."""
+        """Wait for Ready as the API reports it, from a status that this kubelet sent.
+
+        If no API server says a word in all that time, the node's own counts.
+        """
+        api_answered = False
         deadline = self.host.monotonic() + self.params["ready_timeout"]
         reported = self.host.monotonic()
         while True:
-            version, seen = self.node_status(prefix, started)
+            found, complaint = self.node_api.node()
+            api_answered = api_answered or found is not None or node_api.answered(complaint)
+            version, seen = self.node_status(found, prefix, started) if found else (None, complaint)
             if version:
+                self.ready_seen_by = "api"
                 self.say("Ready on %s" % version)
                 return version
             if self.host.monotonic() > deadline:
+                if not api_answered and self.ready_by_itself(prefix):
+                    return prefix + "unknown"
                 raise SwitchFailed(
                     "after %d s: %s\nkubelet's journal:\n%s\ncontainerd's journal:\n%s"
                     % (
@@ -347,26 +370,27 @@ class Switch:
                 self.say("waiting for Ready, %d s left: %s" % (left, seen))
             self.host.sleep(POLL_SECONDS)
 
-    def kubectl(self, *words: str, seconds: int = 3) -> subprocess.CompletedProcess[str]:
-        """One request to the API, which may be away, and how it ended."""
-        base = ["kubectl", "--kubeconfig", self.params["kubeconfig"]]
-        base.append("--request-timeout=%ds" % seconds)
-        return self.host.run(base + list(words), timeout=seconds + 5, check=False)
+    def ready_by_itself(self, prefix: str) -> bool:
+        """Whether the node is Ready by its own word, where an API that is away cannot say it.
 
-    def get(self, *words: str) -> t.Tuple[t.Any, str]:
-        """The JSON that kubectl gets, or None and the last line of its complaint."""
-        done = self.kubectl("get", *words, "-o", "json")
-        if done.returncode == 0:
-            try:
-                return json.loads(done.stdout), ""
-            except ValueError as exc:
-                return None, "kubectl printed no JSON: %s" % exc
-        return None, (done.stderr.strip().splitlines() or ["the API did not answer"])[-1]
+        It does not count where the API is away because of this node.
+        """
+        if static_pods.has_api_server(self.host) or self.node_api.is_behind_this_node():
+            return False
+        endpoint = "containerd" if prefix == "containerd://" else "dockershim"
+        problem = node_health.problem(self.host, node_health.ENDPOINTS[endpoint])
+        if problem:
+            self.say("the API does not answer, and the node by itself is not Ready: " + problem)
+            return False
+        self.ready_seen_by = "node"
+        text = "The API did not answer for %d s. The kubelet and the CRI say that the node is Ready"
+        self.complaints.append(text % self.params["ready_timeout"])
+        self.say(self.complaints[-1])
+        return True
 
-    def node_status(self, prefix: str, started: float) -> t.Tuple[t.Optional[str], str]:
-        found, complaint = self.get("node", self.params["node_name"])
-        if found is None:
-            return None, complaint
+    def node_status(
+        self, found: Object, prefix: str, started: float
+    ) -> t.Tuple[t.Optional[str], str]:
         status = found["status"]
         version = status.get("nodeInfo", {}).get("containerRuntimeVersion", "")
         ready = pod_status.ready_condition(found)
@@ -380,15 +404,6 @@ class Switch:
             return None, "%s, not Ready: %s" % (version, ready.get("message", ""))
         return version, ""
 
-    def pods(self) -> t.Tuple[t.Any, str]:
-        # The node authorizer lets a kubelet list the pods that are bound to it.
-        return self.get(
-            "pods",
-            "--all-namespaces",
-            "--field-selector",
-            "spec.nodeName=" + self.params["node_name"],
-        )
-
     def wait_pods(
         self, runtime: str, waited_for: t.Optional[t.Container[str]]
     ) -> t.Dict[str, float]:
@@ -397,7 +412,7 @@ class Switch:
         reported = 0.0
         seconds: t.Dict[str, float] = {}
         while True:
-            found, complaint = self.pods()
+            found, complaint = self.node_api.pods()
             if found is not None:
                 late = pod_status.pods_not_ready(found, runtime, self.stopped)
                 names = {pod_status.pod_name(pod) for pod in found["items"]}
@@ -422,6 +437,12 @@ class Switch:
                     reported = self.host.monotonic()
                     self.say(text)
             if self.host.monotonic() > deadline:
+                if found is None:
+                    raise SwitchFailed(
+                        "The node is Ready, but its pods could not be seen %d s later: %s. Nothing "
+                        "goes back. Run this again once the API answers."
+                        % (self.params["pods_timeout"], complaint)
+                    )
                 raise SwitchFailed(
                     "The node is Ready, but after %d s some of its pods are not: %s. Look at "
                     "kubectl describe pod; the playbook rollback goes back to docker."
@@ -435,7 +456,7 @@ def check_begin(switch: Switch, to: Direction) -> Object:
 
     Returns the node's pods. NodeError if something does not hold: nothing was changed.
     """
-    host, kubeconfig = switch.host, switch.params["kubeconfig"]
+    host = switch.host
     if to == "containerd":
         plugins = host.run(["ctr", "plugins", "list"]).stdout
         if not client.cri_ready(plugins):
@@ -464,19 +485,12 @@ def check_begin(switch: Switch, to: Direction) -> Object:
                 "changed. Install docker, or run systemctl unmask docker.service docker.socket."
                 % shown.stdout.strip().partition("=")[2]
             )
-    if not host.exists(kubeconfig):
-        raise commands.NodeError(
-            "There is no %s on this node to ask the API with (kubeconfig); nothing was changed."
-            % kubeconfig
-        )
-    # The very calls that tell later whether the node is Ready and its pods run.
-    found, complaint = switch.get("node", switch.params["node_name"])
-    pods, complaint = switch.pods() if found is not None else (None, complaint)
+    pods, complaint = switch.node_api.look()
     if pods is None:
         raise commands.NodeError(
-            "The API does not answer this node with %s, so the switch could not see whether the "
-            "node is Ready: %s. Nothing was changed. Look whether its client certificate has "
-            "expired (kubeadm before 1.17 left one in it that nobody renews, "
-            "kubernetes/kubeadm#1753), and run this again." % (kubeconfig, complaint)
+            "%s. The switch could not see whether the node is Ready. Nothing was changed. Look "
+            "whether the client certificate has expired (kubeadm before 1.17 left one in "
+            "kubelet.conf that nobody renews, kubernetes/kubeadm#1753), and run this again."
+            % complaint
         )
     return t.cast("Object", pods)

@@ -11,13 +11,14 @@ a shim with options.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.daemon_config import (
     type_of,
 )
-from ansible_collections.homelab.containerd.plugins.module_utils._host.sanitize import clean
+from ansible_collections.homelab.containerd.plugins.module_utils._host.sanitize import BLANK, clean
 from ansible_collections.homelab.containerd.plugins.plugin_utils.containerd_config import RUNC
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config.result import (
     NO_EQUIVALENT,
@@ -36,7 +37,6 @@ RUNC_NAMES = ("runc", RUNC, "io.containerd.runtime.v1.linux")
 SCRIPTS = "/usr/local/lib/homelab-containerd/runtimes"
 #: What moby's types.Runtime has.
 FIELDS = ("path", "runtimeArgs", "runtimeType", "options")
-
 
 #: What a RuntimeClass's handler has to be.
 DNS_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -131,6 +131,9 @@ def translate_runtime(name: str, value: Json) -> Outcome:
         return Outcome(None, "path and runtimeType have characters that no path has", True)
     if bool(path) == bool(kind):
         return Outcome(None, "it has to have one of path and runtimeType", True)
+    if BLANK in json.dumps([arguments, options]):
+        # In containerd's configuration or in a script of ours everybody could read it.
+        return Outcome(None, "its arguments or options have a secret in them, which is not read")
     if path:
         if options:
             return Outcome(None, "options belong to a runtimeType, not to a path", True)

@@ -84,6 +84,18 @@ def check_kubernetes(found: Findings, facts: NodeFacts, unfinished: bool) -> Non
         )
 
 
+def check_api(found: Findings, facts: NodeFacts) -> None:
+    api = facts["api"]
+    # Without kubectl, HC106 says it.
+    if api["error"] and facts["kubernetes"]["kubectl"]:
+        found.add(
+            "HC127",
+            "%s. The switch could not see whether the node is Ready" % api["error"],
+            file=api["kubeconfig"],
+            key="kubeconfig",
+        )
+
+
 def check_versions(
     found: Findings,
     facts: NodeFacts,
@@ -275,22 +287,33 @@ def check_network(found: Findings, facts: NodeFacts) -> None:
         )
 
 
-def check_space(found: Findings, facts: NodeFacts, needed: int, linked: bool) -> None:
-    """needed: bytes that the images will take once more on containerd's file system.
+def check_space(
+    found: Findings, facts: NodeFacts, needed: t.Mapping[str, int], reserve: int, linked: bool
+) -> None:
+    """needed: bytes on docker's and on containerd's file system, which may be the same one.
 
-    linked: whether files are hard-linked, so that only directories take an inode more.
+    reserve: what has to stay free. linked: whether files are hard-linked, so that only directories
+    take an inode more.
     """
-    disk = facts["disk"]["containerd"]
-    if needed > disk["free_bytes"]:
-        found.add(
-            "HC119",
-            "The images would need %.1f GB more on containerd's file system, which has %.1f GB "
-            "free" % (needed / 1e9, disk["free_bytes"] / 1e9),
-            file=disk["path"],
-            key="free bytes",
-            value=disk["free_bytes"],
-        )
-    inodes = 0 if linked else needed * INODES_PER_BYTE
+    disks = facts["disk"]
+    if disks["docker"]["device"] == disks["containerd"]["device"]:
+        shares = [("containerd", sum(needed.values()))]
+    else:
+        shares = [("docker", needed["docker"]), ("containerd", needed["containerd"])]
+    for owner, amount in shares:
+        disk = disks["docker"] if owner == "docker" else disks["containerd"]
+        if amount and amount + reserve > disk["free_bytes"]:
+            found.add(
+                "HC119",
+                "The images would need %.1f GB more on %s's file system and %.1f GB kept in "
+                "reserve, and it has %.1f GB free"
+                % (amount / 1e9, owner, reserve / 1e9, disk["free_bytes"] / 1e9),
+                file=disk["path"],
+                key="free bytes",
+                value=disk["free_bytes"],
+            )
+    disk = disks["containerd"]
+    inodes = 0 if linked else needed["containerd"] * INODES_PER_BYTE
     # btrfs and others count none.
     if disk.get("total_inodes") and inodes > disk["free_inodes"]:
         found.add(

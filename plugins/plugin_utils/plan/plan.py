@@ -12,7 +12,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.homelab.containerd.plugins.module_utils._containerd import adoption
+from ansible.utils.helpers import pct_to_int
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import (
+    adoption,
+    image_names,
+)
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import versions
 from ansible_collections.homelab.containerd.plugins.plugin_utils import wording
 from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts import (
@@ -29,6 +33,7 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.contracts impor
     PlanOptions,
     PlanStep,
     PlanSummary,
+    Serial,
 )
 from ansible_collections.homelab.containerd.plugins.plugin_utils.docker_config import translation
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan import (
@@ -37,6 +42,7 @@ from ansible_collections.homelab.containerd.plugins.plugin_utils.plan import (
 )
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings import Findings
 
+T = t.TypeVar("T")
 #: Seconds and bytes a second for the estimates, as measured on two cores (docs/bench.md).
 PREPARE_SECONDS = 25.0
 STREAM_BYTES_A_SECOND = 38e6
@@ -93,6 +99,9 @@ def decide(
     node_checks.check_installation(found, install, options.get("install_problem") or "")
     node_checks.check_files(found, facts, errors or {})
     if runtime == "dockershim":
+        # An interrupted switch may have stopped the API server itself.
+        if not unfinished:
+            node_checks.check_api(found, facts)
         node_checks.check_docker(found, facts, driver)
         node_checks.check_flags(found, kubelet)
         node_checks.check_network(found, facts)
@@ -103,8 +112,9 @@ def decide(
                 key="carry_images_method",
                 value="adopt",
             )
-        share = adoption.LINKED_SHARE if adopts else adoption.STREAMED_SHARE
-        node_checks.check_space(found, facts, int(size * share), adopts)
+        needed = space_needed(facts, carry["method"], options.get("carry_restore") or "all")
+        reserve = options.get("carry_reserve_bytes") or 0
+        node_checks.check_space(found, facts, needed, reserve, adopts)
         node_checks.warn_settings(found, translated)
         node_checks.warn_images(found, facts)
     if docker["binary"]:
@@ -153,7 +163,9 @@ def decide_cluster(
     by_name = {plan["node_name"]: plan for plan in plans}
     moving = {plan["node_name"] for plan in plans if plan["state"] == "migrate"}
     unfinished = {plan["node_name"] for plan in plans if plan["unfinished"]}
-    drained = _drained(cluster["nodes"], moving) if options.get("drain", True) else set()
+    drained: set[str] = set()
+    if options.get("drain", True):
+        drained = _drained(cluster["nodes"], plans, options.get("serial") or 1)
 
     # A control plane that is being switched does not answer; the switch is resumed.
     if not (cluster["error"] and unfinished):
@@ -182,15 +194,55 @@ def decide_cluster(
     )
 
 
-def _drained(nodes: t.Sequence[ClusterNode], moving: t.Container[str]) -> set[str]:
-    """The nodes that switch_runtime drains: those whose pods have another node to go to."""
+def batches(hosts: t.Sequence[T], serial: Serial) -> list[t.Sequence[T]]:
+    """The hosts of a play as its `serial` takes them; the last entry of a list is repeated."""
+    entries = serial if isinstance(serial, list) else [serial]
+    sizes = [pct_to_int(entry, len(hosts)) for entry in entries]
+    found: list[t.Sequence[T]] = []
+    first = 0
+    while first < len(hosts):
+        last = first + max(1, sizes[min(len(found), len(sizes) - 1)])
+        found.append(hosts[first:last])
+        first = last
+    return found
+
+
+def _drained(nodes: t.Sequence[ClusterNode], plans: t.Sequence[Plan], serial: Serial) -> set[str]:
+    """The nodes that switch_runtime drains: those whose pods have another node to go to.
+
+    Nodes that are switched at the same time take no pods of one another.
+    """
+    known = {n["name"] for n in nodes}
     takers = {n["name"] for n in nodes if not n["unschedulable"] and not n["tainted"]}
-    return {n["name"] for n in nodes if n["name"] in moving and takers - {n["name"]}}
+    control_plane = [plan for plan in plans if plan["summary"]["control_plane"]]
+    workers = [plan for plan in plans if not plan["summary"]["control_plane"]]
+    drained = set()
+    for batch in batches(control_plane, 1) + batches(workers, serial):
+        away = {p["node_name"] for p in batch if p["state"] == "migrate" or p["ours"]}
+        if takers - away:
+            drained |= {p["node_name"] for p in batch if p["state"] == "migrate"} & known
+    return drained
 
 
 def carry_bytes(docker: DockerFacts) -> int:
     """Bytes of all layers; if docker's store does not say, those of the images, at most."""
     return int(docker.get("layer_bytes") or sum(image["size"] for image in docker["images"]))
+
+
+def space_needed(facts: NodeFacts, method: str, restore: str) -> dict[str, int]:
+    """Bytes that carrying takes on docker's and on containerd's file system, at most.
+
+    As the role carry_images counts it before the first byte: for the images that containerd does
+    not have (a second try), with the blobs to be restored of those that no registry has.
+    """
+    present = set(facts["containerd"]["images"])
+    images = facts["docker"]["images"]
+    lacking = [image for image in images if image["id"] not in present]
+    size = carry_bytes(facts["docker"]) if lacking else 0
+    if len(lacking) < len(images):
+        size = min(size, sum(image["size"] for image in lacking))
+    local = sum(image["size"] for image in lacking if image_names.unregistered_tags(image))
+    return adoption.space_needed(method, size, min(size, local) if restore != "never" else 0)
 
 
 def _sandbox_image(facts: NodeFacts) -> str:

@@ -39,8 +39,8 @@ def verify(tmp_path):
     report.mkdir()
     (report / "n1.json").write_text(json.dumps(OLD))
 
-    def run(*arguments, variables=LOCAL, environment=()):
-        group = {"hosts": {"n1": None}}
+    def run(*arguments, variables=LOCAL, environment=(), hosts=("n1",)):
+        group = {"hosts": dict.fromkeys(hosts)}
         inventory = {
             "all": {
                 "vars": {
@@ -96,13 +96,18 @@ def test_a_host_without_a_kubelet_fails(verify, tmp_path):
     folder.mkdir()
     (folder / "all.yml").write_text("verify_buildkit: " + text)
     asked = {"PYTEST_ADDOPTS": "-k nothing -x", "PYTHONOPTIMIZE": "2", "VERIFY_BUILDKIT": "yes"}
-    code, said = verify("--vault-password-file", str(tmp_path / "password"), environment=asked)
+    code, said = verify(
+        *("--vault-password-file", str(tmp_path / "password"), "--limit", "n1"),
+        environment=asked,
+        hosts=("n1", "n2"),
+    )
     assert code == 2, said
     assert NO_KUBELET in said
     assert "all passed" not in said
     for name in re.findall(r"(?m)^def (test_\w+)", "".join(map(pathlib.Path.read_text, TESTS))):
         assert f"::{name}[ansible://n1]" in said, name
     assert "verify_buildkit is false" in said
+    assert "This run tested n1 alone. It says nothing about n2," in said
 
 
 def test_tests_that_cannot_be_read_are_no_earlier_ones(verify, tmp_path):
@@ -125,6 +130,7 @@ def test_without_root_nothing_is_proven(verify, tmp_path):
     code, said = verify()
     assert code == 2, said
     assert "have to be root on the node, and sudo failed: sudo: a password is required" in said
+    assert "says nothing about" not in said
 
 
 @pytest.mark.parametrize("password", [False, True])

@@ -44,6 +44,12 @@ def carrier(tmp_path, engine):
     return carrying.Carrier(types.SimpleNamespace(params=params))
 
 
+@pytest.fixture(autouse=True)
+def no_kubelet(monkeypatch):
+    """Whatever else runs on this machine, a node in a container perhaps."""
+    monkeypatch.setattr(commands, "command_line", lambda name: (None, []))
+
+
 def free(monkeypatch, amount):
     status = types.SimpleNamespace(
         f_bavail=amount, f_frsize=1, f_blocks=amount, f_favail=1, f_files=1
@@ -224,6 +230,22 @@ def test_check_mode_counts_what_it_would_do(carrier, engine, program, monkeypatc
     assert result["changed"] is True and result["bytes"] == 5 * GB
     assert [image["tags"] for image in result["carried"]] == [["home/local-only:1"]]
     assert result["tagged"] == ["docker.io/home/local-only:1"] and result["kept"] == []
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_node_that_is_on_containerd_keeps_its_own_images(
+    carrier, engine, program, monkeypatch, recorded, check_mode
+):
+    found = recorded("runtime_info-containerd.json")["kubelet"]
+    monkeypatch.setattr(commands, "command_line", lambda name: (1, found["command_line"]))
+    program("kubelet", "echo Kubernetes %s" % found["version"])
+    program("ctr", listed("images-list.txt").replace("exit 1", "exit 0"))
+    carrier.params["overwrite"] = True
+    with pytest.raises(commands.NodeError, match=r"containerd already.*Nothing was changed"):
+        run_module(carrier, monkeypatch, check_mode)
+    assert engine.requests in ([], ["GET /info"])
+    carrier.params["overwrite"] = False
+    assert run_module(carrier, monkeypatch)["kept"] == ["docker.io/home/local-only:1"]
 
 
 def test_no_space_stops_it(carrier, engine, program, monkeypatch, tmp_path):

@@ -14,6 +14,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._facts.cni impo
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.docker import (
     daemon_json,
     docker_container,
+    docker_facts,
 )
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.kubelet import (
     flags_file,
@@ -122,6 +123,20 @@ def test_docker_containers_have_an_owner(engine):
 def test_a_container_that_is_gone_since_it_was_listed(engine):
     entry = dict(engine.containers[0], Labels=None, Id="0" * 64)
     assert docker_container(DockerAPI(engine.path), entry)["owner"] == "user"
+
+
+def test_a_container_that_docker_does_not_describe_is_not_gone(engine, program, monkeypatch):
+    program("dockerd", "exit 0")
+    program("systemctl", "exit 0")
+    answer = engine.answer
+
+    def fails(method, path, query):
+        described = path.startswith("/containers/") and path != "/containers/json"
+        return (500, {"message": "busy"}) if described else answer(method, path, query)
+
+    monkeypatch.setattr(engine, "answer", fails)
+    found = docker_facts(engine.path)
+    assert found["active"] is False and "500" in (found["error"] or "")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,10 @@ import json
 import os
 import pathlib
 import re
+import shutil
+import stat
 import subprocess
+import tempfile
 import time
 import types
 import urllib.parse
@@ -38,6 +41,8 @@ from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes imp
 from ansible_collections.homelab.containerd.plugins.module_utils._switch import (
     journal,
     kubelet_files,
+    limits,
+    reserve,
     switch,
 )
 from ansible_collections.homelab.containerd.plugins.modules import switch_runtime
@@ -110,6 +115,10 @@ class Machine(Host):
         self.broken: set[str] = set()
         self.failing: set[str] = set()
         self.heartbeat_age = 0
+        self.healthz = (200, "ok")
+        self.cri_status = read_recorded("crictl-1.34.0/info-ready.json")
+        #: What kubectl says where the API is away.
+        self.no_api = ""
         self.kubelet = self.flags.read_text()
         self.effects: list[str] = []
         self.crash_before = 0
@@ -216,6 +225,8 @@ class Machine(Host):
         if line == "systemctl stop kubelet":
             self.kubelet_runs = False
         failed = line in self.failing
+        if self.no_api and words[0] == "kubectl" and self.flags.read_text() != KUBEADM:
+            return subprocess.CompletedProcess(words, 1, "", self.no_api)
         if line == "systemctl is-active kubelet":
             failed = not self.kubelet_runs
         # The API server runs where the kubelet sees its manifest.
@@ -229,6 +240,8 @@ class Machine(Host):
     def output(self, line: str) -> str:
         if line == "kubelet --version":
             return "Kubernetes v1.23.17\n"
+        if line.startswith("crictl "):
+            return json.dumps(self.cri_status)
         if line == "ctr plugins list":
             return str(self.plugins)
         runtime = "containerd" if "container-runtime-endpoint" in self.kubelet else "docker"
@@ -243,6 +256,10 @@ class Machine(Host):
             self.node["status"]["nodeInfo"]["containerRuntimeVersion"] = runtime + "://1"
             return json.dumps(self.node)
         return ""
+
+    def http_get(self, port, url):
+        assert (port, url) == (10248, "/healthz")
+        return self.healthz
 
     def switch(self, to: str, check_mode: bool = False, crash_before: int = 0, **params):
         self.effects = []
@@ -425,7 +442,7 @@ def test_a_preflight_only_checks(machine):
         machine.switch("containerd", preflight=True, check_mode=True)
 
 
-@pytest.mark.parametrize("name", sorted(switch_runtime.LIMITS))
+@pytest.mark.parametrize("name", sorted(limits.LIMITS))
 def test_seconds_have_bounds(machine, name):
     for value in (-1, 10**6):
         with pytest.raises(commands.NodeError, match=name + " is .*Nothing was changed"):
@@ -497,6 +514,102 @@ def test_a_node_that_does_not_get_ready_goes_back_by_itself(machine):
     assert machine.switch("containerd")["runtime_version"] == "containerd://1"
 
 
+NO_API = read_recorded("kubectl-1.23.17/refused.txt")
+
+
+@pytest.fixture
+def worker(machine):
+    for name in CONTROL_PLANE:
+        (machine.manifests / name).unlink()
+    return machine
+
+
+def test_an_api_that_is_away_does_not_undo_a_good_switch(worker):
+    worker.no_api = NO_API
+    with pytest.raises(journal.SwitchFailed, match=r"is Ready, but its pods could not be seen"):
+        worker.switch("containerd")
+    assert worker.state == "done" and worker.files == (ON_CONTAINERD, EXTRA_AFTER)
+
+
+def test_an_api_that_comes_back_shows_the_pods_of_a_node_that_was_ready_by_itself(worker):
+    worker.no_api = NO_API
+    http_get = worker.http_get
+
+    def then_it_comes_back(port, url):
+        worker.no_api = ""
+        return http_get(port, url)
+
+    worker.http_get = then_it_comes_back
+    result = worker.switch("containerd")
+    assert result["ready_seen_by"] == "node"
+    assert result["runtime_version"] == "containerd://unknown"
+    assert [text for text in result["complaints"] if "API did not answer for 1 s" in text]
+    worker.journal.unlink()
+    worker.flags.write_text(KUBEADM)
+    worker.http_get = http_get
+    assert worker.switch("containerd")["ready_seen_by"] == "api"
+
+
+def goes_back(machine, **params):
+    with pytest.raises((journal.SwitchFailed, Failed)):
+        machine.switch("containerd", **params)
+    assert machine.files == (KUBEADM, EXTRA)
+
+
+@pytest.mark.parametrize("healthz", [(500, "[-]syncloop failed"), (None, "Connection refused")])
+def test_a_kubelet_that_is_not_healthy_goes_back(worker, healthz):
+    worker.no_api, worker.healthz = NO_API, healthz
+    goes_back(worker)
+
+
+@pytest.mark.parametrize("status", ["no-network", "none", "no crictl"])
+def test_a_cri_that_is_not_ready_goes_back(worker, status):
+    worker.no_api = NO_API
+    if status == "no-network":
+        worker.cri_status = read_recorded("crictl-1.34.0/info-no-network.json")
+    elif status == "none":
+        worker.cri_status = {"status": {}}
+    else:
+        worker.fault = lambda kind, text: (
+            commands.NodeError("crictl: No such file or directory")
+            if kind == "command" and text.startswith("crictl ")
+            else None
+        )
+    goes_back(worker)
+
+
+@pytest.mark.parametrize("answer", ["unauthorized", "unavailable"])
+def test_an_api_that_answered_has_the_last_word(worker, answer):
+    worker.no_api = read_recorded("kubectl-1.23.17/%s.txt" % answer)
+    goes_back(worker)
+
+
+def test_an_api_that_answered_once_has_the_last_word(worker):
+    worker.broken = {"containerd"}
+    output = worker.output
+
+    def away_after_the_first(line):
+        found = output(line)
+        if "get node " in line and "container-runtime-endpoint" in worker.kubelet:
+            worker.no_api = NO_API
+        return found
+
+    worker.output = away_after_the_first
+    goes_back(worker)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_node_with_an_api_server_of_its_own_does_not_speak_for_itself(machine, last):
+    machine.no_api = NO_API
+    goes_back(machine, control_plane_last=last)
+
+
+def test_a_node_that_is_the_way_to_the_api_does_not_speak_for_itself(worker):
+    worker.no_api = NO_API
+    worker.file("/etc/kubernetes/admin.conf").write_text("  server: https://localhost:6443\n")
+    goes_back(worker)
+
+
 def test_without_rollback_it_is_left_for_a_person(machine):
     machine.broken = {"containerd"}
     with pytest.raises(journal.SwitchFailed, match="not Ready: as the test says"):
@@ -544,7 +657,7 @@ def test_the_cri_of_each_containerd_is_recognised(machine, containerd):
 
 def test_no_kubeconfig_stops_it_before_anything(machine):
     with pytest.raises(
-        commands.NodeError, match=r"There is no /no/admin.conf .*nothing was changed"
+        commands.NodeError, match=r"There is no /no/admin.conf .*Nothing was changed"
     ):
         machine.switch("containerd", kubeconfig="/no/admin.conf")
     assert machine.effects == []
@@ -792,6 +905,76 @@ def broken_runs(machine, direction, last, fault):
             machine.switch("docker")
             return
         yield "%s, %d: %s; %s" % (fault, place, seen[place - 1], said), said, before
+
+
+def reserves(machine):
+    return sorted(pathlib.Path(machine.root).rglob(reserve.NAME))
+
+
+def test_there_is_room_for_the_way_back(machine):
+    """The disk fills while the kubelet starts on a containerd that does not work."""
+    machine.broken = {"containerd"}
+    refused = []
+
+    def full_but_for_the_reserve(kind, text):
+        if kind == "write" and reserves(machine) and "containerd" in machine.kubelet:
+            refused.append(text)
+            return full_disk(text)
+        return None
+
+    machine.fault = full_but_for_the_reserve
+    with pytest.raises(Failed) as failure:
+        machine.switch("containerd")
+    result = failure.value.args[0]
+    assert refused and result["rolled_back"] is True
+    assert machine.files == (KUBEADM, EXTRA) and machine.state == "rolled_back"
+    assert reserves(machine) == []
+
+
+def test_the_room_is_kept_as_long_as_the_node_may_go_back(machine):
+    for _twice in range(2):
+        machine.switch("containerd")
+        (kept,) = reserves(machine)
+        assert kept.parent == machine.journal.parent
+        assert kept.stat().st_blocks * 512 >= reserve.BYTES
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        machine.switch("docker")
+        assert reserves(machine) == []
+
+
+def test_each_file_system_that_is_written_to_has_room(machine):
+    other = pathlib.Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == machine.flags.stat().st_dev:
+        pytest.skip("there is no other file system here")
+    with tempfile.TemporaryDirectory(dir=other) as directory:
+        shutil.copytree(machine.flags.parent, directory, dirs_exist_ok=True)
+        shutil.rmtree(machine.flags.parent)
+        machine.flags.parent.symlink_to(directory)
+        machine.switch("containerd")
+        assert [path.stat().st_size for path in pathlib.Path(directory).glob(reserve.NAME)] == [
+            reserve.BYTES
+        ]
+        assert len(reserves(machine)) == 1
+        machine.switch("docker")
+        assert list(pathlib.Path(directory).glob(reserve.NAME)) == reserves(machine) == []
+
+
+def test_no_room_for_the_way_back_stops_it_before_anything(machine, engine, monkeypatch):
+    def full(descriptor, offset, size):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(commands.NodeError, match=r"Nothing was changed.*reserve.*Make room"):
+            machine.switch("containerd")
+        assert machine.effects == [] and engine.stopped == [] and reserves(machine) == []
+    # A way back that was interrupted is finished in any case.
+    machine.switch("containerd")
+    with pytest.raises(Crash):
+        machine.switch("docker", crash_before=4)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    machine.switch("containerd")
+    assert machine.state == "done" and machine.files == (ON_CONTAINERD, EXTRA_AFTER)
 
 
 @pytest.mark.parametrize(

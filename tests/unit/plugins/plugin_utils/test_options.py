@@ -86,6 +86,18 @@ def test_every_default_is_taken():
             assert refusal(name, spec["default"]) is None, name
 
 
+def test_every_whole_number_has_bounds_and_its_description_says_them():
+    numbers = {name for name, spec in ALL_SPECS.items() if spec["type"] == "int"}
+    assert set(options.BOUNDS) == numbers
+    for name, (least, most) in options.BOUNDS.items():
+        said = ALL_SPECS[name]["description"]
+        text = " ".join((said if isinstance(said, str) else " ".join(said)).split())
+        assert "From %d to %d." % (least, most) in text, name
+        assert refusal(name, least) is refusal(name, str(most)) is None, name
+        for value in {least - 1, most + 1, 10**30} - {-1}:
+            assert "it has to be from %d to %d." % (least, most) in refusal(name, value), name
+
+
 def test_a_string_is_no_list_and_no_dictionary():
     """What -e name=value gives, for every option there is."""
     for name, spec in ALL_SPECS.items():

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import stat
+import threading
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client
@@ -14,6 +16,7 @@ from ansible_collections.homelab.containerd.plugins.module_utils._host import (
     files,
     mounts,
 )
+from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from support import RECORDED
 
 
@@ -96,3 +99,24 @@ def test_disk_facts_of_what_is_not_there_yet(tmp_path):
     found = mounts.disk_facts(str(tmp_path / "a/b"))
     assert found["device"] == tmp_path.stat().st_dev
     assert 0 < found["free_bytes"] <= found["total_bytes"]
+
+
+class Health(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/healthz" else 500)
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_server_of_this_machine():
+    with http.server.HTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        port = server.server_port
+        assert Host().http_get(port, "/healthz") == (200, "ok")
+        assert Host().http_get(port, "/other") == (500, "ok")
+        server.shutdown()
+    status, why = Host().http_get(port, "/healthz")
+    assert status is None and "refused" in why

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 
+import pytest
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes.pod_status import (
     container_ids,
     pods_not_ready,
@@ -92,6 +94,49 @@ def test_before_snapshot(recorded, facts):
     assert local["containers"][0]["image"] == "home/local-only:1"
     assert local["containers"][0]["imagePullPolicy"] == "Never"
     assert (local["containers"][0]["imageID"] or "").startswith("docker")
+
+
+@pytest.fixture
+def earlier(recorded, facts):
+    """A record, and what a later try has to make one of: the node, and the node's pods by then."""
+    node = recorded("kubernetes-1.23.17/nodes.json")["items"][0]
+    record = before_snapshot(recorded("kubernetes-1.23.17/pods.json"), facts, node, [])
+    return json.dumps(record), node
+
+
+def test_a_record_is_kept_until_a_switch_has_ended(facts, earlier):
+    text, node = earlier
+    assert before_snapshot({"items": []}, facts, node, [], text) == json.loads(text)
+    # Begun and not ended is another matter: there the role makes no record at all.
+    facts["journal"] = {
+        "direction": "docker",
+        "state": "rolled_back",
+        "start": 2.0,
+        "flags_before": {},
+    }
+    again = before_snapshot({"items": []}, facts, node, [], text)
+    assert again["pods"] == [] and again["after_switch"] == 2.0
+    assert before_snapshot({"items": [{}]}, facts, node, [], json.dumps(again)) == again
+
+
+@pytest.mark.parametrize(
+    "change", [{"node": "node2"}, {"runtime": "containerd://1.6.20"}, {"after_switch": 1.0}]
+)
+def test_a_record_of_another_time_is_not_kept(facts, earlier, change):
+    text, node = earlier
+    other = json.dumps(dict(json.loads(text), **change))
+    assert before_snapshot({"items": []}, facts, node, [], other)["pods"] == []
+
+
+def test_a_record_stays_over_an_update_of_docker(facts, earlier):
+    text, node = earlier
+    other = dict(json.loads(text), runtime="docker://19.3")
+    assert before_snapshot({"items": []}, facts, node, [], json.dumps(other)) == other
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"pods": []}'])
+def test_what_is_no_record_is_not_kept(facts, earlier, text):
+    assert before_snapshot({"items": []}, facts, earlier[1], [], text)["pods"] == []
 
 
 def test_a_stopped_container_of_the_owners_is_not_expected_to_run(recorded, facts):

@@ -10,10 +10,12 @@ import subprocess
 import threading
 
 import pytest
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import client
 from ansible_collections.homelab.containerd.plugins.module_utils._docker.api import DockerAPI
 from ansible_collections.homelab.containerd.plugins.module_utils._host import commands
 from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import pods
+from support import RECORDED, read_recorded
 
 POD = {"io.kubernetes.pod.namespace": "home", "io.kubernetes.container.name": "web"}
 
@@ -102,6 +104,9 @@ class Process:
         self.waiter.join()
 
 
+#: As commands.run() has it.
+GONE = "ctr …: exit status 1: " + read_recorded("containerd-1.6.20/container-gone.txt").strip()
+FROZEN = "ctr …: exit status 1: " + read_recorded("containerd-1.6.20/container-frozen.txt").strip()
 SLEEPS = "echo ready; while true; do sleep 0.01; done"
 
 
@@ -112,6 +117,15 @@ class Containerd(Host):
         super().__init__(root)
         self.found = found
         self.calls: list[str] = []
+        self.now = 0.0
+        #: What "containers info" complains of: a container's ID to that, or to None once.
+        self.silent: dict[str, list[str]] = {}
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
 
     def run(self, words, timeout=60, check=True):
         line = " ".join(words).replace("ctr -n k8s.io ", "")
@@ -125,8 +139,11 @@ class Containerd(Host):
         elif line == "containers list -q":
             output = "\n".join([*self.found, "e" * 64])
         elif line.startswith("containers info "):
+            answers = self.silent.get(words[-1])
+            if answers:
+                raise commands.NodeError(answers.pop() if len(answers) > 1 else answers[0])
             if words[-1] not in self.found:
-                raise commands.NodeError("no such container")
+                raise commands.NodeError(GONE)
             output = json.dumps({"ID": words[-1], "Labels": self.found[words[-1]][1]})
         return subprocess.CompletedProcess(words, 0, output, "")
 
@@ -169,3 +186,51 @@ def test_containerd_pods_end_as_they_like_or_are_killed(containers):
     for identity in sorted(set(found) - {"f" * 64}):
         assert "tasks delete --force " + identity in host.calls
         assert "containers delete " + identity in host.calls
+
+
+@pytest.mark.parametrize("containerd", ["1.6.20", "2.4.2"])
+def test_what_ctr_says_of_a_container_that_is_gone(program, containerd):
+    recorded = RECORDED / ("containerd-%s/container-gone.txt" % containerd)
+    program("ctr", "cat %s >&2; exit 1" % recorded)
+    with pytest.raises(commands.NodeError) as failure:
+        client.ctr("containers", "info", "nope")
+    assert client.is_gone(failure.value)
+
+
+@pytest.mark.parametrize("script", ["cat %s >&2; exit 1", "exec sleep 9"])
+def test_what_ctr_says_of_a_containerd_that_does_not_answer(program, script):
+    frozen = RECORDED / "containerd-1.6.20/container-frozen.txt"
+    program("ctr", script.replace("%s", str(frozen)))
+    with pytest.raises(commands.NodeError) as failure:
+        client.ctr("containers", "info", "nope", timeout=1)
+    assert not client.is_gone(failure.value)
+
+
+def test_a_container_that_containerd_described_late_is_stopped_too(containers):
+    found, host = containers
+    host.silent = {"a" * 64: [FROZEN, FROZEN]}
+    said: list[str] = []
+
+    def sleep(seconds):
+        host.silent = {}
+
+    host.sleep = sleep
+    pods.ContainerdPods(host, []).stop(8, said.append)
+    assert found["a" * 64][0].ended_with == 0 and found["f" * 64][0].ended_with is None
+    assert said == ["stopping 3 containers on containerd"]
+
+
+def test_a_container_that_nobody_describes_is_not_left_running(containers, monkeypatch):
+    _found, host = containers
+    host.silent = {"a" * 64: [FROZEN]}
+    killed = []
+
+    def kill_shims(self):
+        killed.append(self)
+        return []
+
+    monkeypatch.setattr(pods.ContainerdPods, "_kill_shims", kill_shims)
+    said: list[str] = []
+    assert pods.ContainerdPods(host, []).stop(8, said.append) == []
+    assert killed and host.now > pods.ANSWER_SECONDS
+    assert len(said) == 1 and "server handshake" in said[0]

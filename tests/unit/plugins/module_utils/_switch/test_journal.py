@@ -66,10 +66,12 @@ def test_a_step_ends_when_the_next_one_starts(host, monkeypatch):
 
 def test_facts(host):
     assert journal.journal_facts(host) is None
-    journal.Journal(host).begin("containerd", AFTER, BEFORE)
+    written = journal.Journal(host)
+    written.begin("containerd", AFTER, BEFORE)
     assert journal.journal_facts(host) == {
         "direction": "containerd",
         "state": "running",
+        "start": written.current["start"],
         "flags_before": {"v": "2"},
     }
 

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import copy
+import types
 import typing as t
 
 import pytest
+from ansible.executor.playbook_executor import PlaybookExecutor
 from ansible_collections.homelab.containerd.plugins.filter.plan import cluster_plan, plan
 from ansible_collections.homelab.containerd.plugins.module_utils._kubernetes import workloads
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings import describe
+from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.plan import batches
 
 
 @pytest.fixture
@@ -97,6 +100,50 @@ def test_where_nothing_is_drained_budgets_do_not_matter(cluster, plans):
     cluster["nodes"][0]["tainted"] = True  # so node2's pods have nowhere to go
     assert decide(cluster, plans)["drained"] == ["node1"]
     assert decide(cluster, plans)["blockers"] == []
+
+
+@pytest.mark.parametrize(
+    ("serial", "drained"),
+    [
+        # node1 is the control plane and takes no pods; node4 is done and takes them.
+        (1, ["node1", "node2", "node3", "node5"]),
+        (2, ["node1", "node2", "node3", "node5"]),
+        (4, ["node1"]),
+        ("100%", ["node1"]),
+        ("25%", ["node1", "node2", "node3", "node5"]),
+        ([1, "75%"], ["node1", "node2", "node3", "node5"]),
+    ],
+)
+def test_nodes_that_switch_at_once_take_no_pods_of_one_another(cluster, plans, serial, drained):
+    cluster["nodes"][0]["tainted"] = True
+    worker = plans[0]
+    for number in (3, 4, 5):
+        name = "node%d" % number
+        cluster["nodes"].append({**cluster["nodes"][1], "name": name})
+        plans.append(dict(copy.deepcopy(worker), node_name=name, node="machine%d" % number))
+    plans[3].update(state="done", ours=True)
+    assert decide(cluster, plans, serial=serial)["drained"] == drained
+    # A budget matters where something is drained.
+    cluster["budgets"] = [budget()]
+    assert codes(decide(cluster, plans, serial=serial)) == ["HC122"] * ("node2" in drained)
+    # The first three have nobody then, and node5 has the three.
+    cluster["nodes"][4]["unschedulable"] = True
+    assert decide(cluster, plans, serial=[3])["drained"] == ["node1", "node5"]
+
+
+SERIALS: list[t.Any] = [1, 3, "50%", "1%", ["1", 2], [1, "30%", 2], 20]
+
+
+def test_batches_are_those_of_ansible():
+    for count in range(1, 9):
+        for serial in SERIALS:
+            hosts = [str(number) for number in range(count)]
+            play = types.SimpleNamespace(serial=serial if isinstance(serial, list) else [serial])
+            inventory = types.SimpleNamespace(get_hosts=lambda *a, hosts=hosts, **k: list(hosts))
+            play.hosts, play.order = "all", None
+            executor = types.SimpleNamespace(_inventory=inventory)
+            wanted = PlaybookExecutor._get_serialized_batches(executor, play)
+            assert batches(hosts, serial) == wanted, (count, serial)
 
 
 def test_pods_that_a_drain_would_lose(cluster, plans):

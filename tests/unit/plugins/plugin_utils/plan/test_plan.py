@@ -10,11 +10,16 @@ They go in through the filter, so that the parsing of YAML and TOML on the contr
 from __future__ import annotations
 
 import copy
+import json
+import types
 import typing as t
 
 import pytest
 from ansible_collections.homelab.containerd.plugins.filter.plan import plan
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd import image_names
+from ansible_collections.homelab.containerd.plugins.module_utils._containerd.carrier import Carrier
 from ansible_collections.homelab.containerd.plugins.module_utils._facts.docker import daemon_json
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands, mounts
 from ansible_collections.homelab.containerd.plugins.plugin_utils.plan.findings import describe
 
 
@@ -142,6 +147,28 @@ def test_files_that_cannot_be_opened(facts, tmp_path):
     assert "Is a directory" in blocked(facts, "HC114")
 
 
+@pytest.mark.parametrize(
+    "runtime",
+    [
+        {"path": "/usr/bin/x", "runtimeArgs": ["--debug", "--password=hush"]},
+        {"runtimeType": "io.x.v1", "options": {"Endpoint": "https://u:hush@host/"}},
+        {"runtimeType": "io.x.v1", "options": {"inner": {"ApiToken": "hush"}}},
+    ],
+)
+def test_a_secret_of_a_runtime_is_neither_shown_nor_written_in_part(facts, tmp_path, runtime):
+    path = tmp_path / "daemon.json"
+    path.write_text(json.dumps({"runtimes": {"x": runtime}}))
+    facts["docker"]["daemon_json"] = daemon_json(str(path))
+    found = decide(facts)
+    assert "hush" not in json.dumps(found)
+    assert "***" not in json.dumps(
+        [found["translation"]["containerd"], found["translation"]["scripts"]]
+    )
+    (warning,) = [w for w in found["warnings"] if w["evidence"]["key"] == "runtimes.x"]
+    assert warning["code"] == "HC219" and "have a secret" in warning["text"]
+    assert "containerd_config_overrides" in warning["remedy"]
+
+
 @pytest.mark.parametrize("content", [b"", b" \n", b"{}"])
 def test_an_empty_daemon_json_is_fine(facts, tmp_path, content):
     path = tmp_path / "daemon.json"
@@ -160,6 +187,22 @@ def test_no_admin_conf(facts):
     facts["kubernetes"]["admin_conf"] = None
     assert "file /etc/kubernetes/admin.conf" in blocked(facts, "HC106")
     facts["kubernetes"]["control_plane"] = False
+    assert decide(facts)["blockers"] == []
+
+
+def test_a_node_that_cannot_ask_the_api(facts):
+    conf = facts["api"]["kubeconfig"]
+    facts["api"]["error"] = "The API does not answer this node with %s: Unauthorized" % conf
+    text = blocked(facts, "HC127")
+    assert "Unauthorized" in text and "file /etc/kubernetes/kubelet.conf" in text
+    assert "expired" in text and "switch_runtime_kubelet_kubeconfig" in text
+    facts["kubernetes"]["kubectl"] = None
+    blocked(facts, "HC106")
+
+
+def test_an_api_that_an_interrupted_switch_stopped_is_no_blocker(facts):
+    facts["api"]["error"] = "The API does not answer"
+    facts["journal"] = {"direction": "containerd", "state": "running", "flags_before": {}}
     assert decide(facts)["blockers"] == []
 
 
@@ -387,6 +430,55 @@ def test_not_enough_room(facts):
     assert "key free inodes" in blocked(facts, "HC119", carry_method="stream")
     facts["disk"]["containerd"]["total_inodes"] = 0  # btrfs
     assert decide(facts, carry_method="stream")["blockers"] == []
+
+
+@pytest.mark.parametrize(("method", "apart"), [("adopt", 0), ("stream", 0), ("stream", 1)])
+@pytest.mark.parametrize("restore", ["never", "all"])
+def test_room_is_counted_as_the_role_counts_it(facts, tmp_path, method, restore, apart, engine):
+    """What assess lets through, carry_images does not refuse before the first byte."""
+    gigabyte = 10**9
+    docker, disk = facts["docker"], facts["disk"]
+    docker["layer_bytes"] = 4 * gigabyte
+    local = [image for image in docker["images"] if image_names.unregistered_tags(image)]
+    for image in local:
+        image["size"] = gigabyte // len(local)
+    disk["docker"]["device"] = disk["containerd"]["device"] + apart
+    carrier = Carrier(
+        types.SimpleNamespace(
+            params={
+                "docker_socket": engine.path,
+                "containerd_root": "containerd",
+                "reserve_bytes": gigabyte,
+                "progress_file": None,
+            }
+        )
+    )
+    carrier.info["DockerRootDir"] = "docker"
+    options = {
+        "carry_method": method,
+        "carry_restore": restore,
+        "carry_reserve_bytes": gigabyte,
+    }
+    for free in range(0, 16 * gigabyte, gigabyte // 10):
+        for each in disk.values():
+            each["free_bytes"] = free
+        to_restore = sum(image["size"] for image in local) if restore != "never" else 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mounts, "disk_facts", lambda path: disk[path])
+            try:
+                carrier.check_space(method, docker["layer_bytes"], to_restore)
+                refused = False
+            except commands.NodeError:
+                refused = True
+        found = decide(facts, **options)["blockers"]
+        assert [blocker["code"] for blocker in found[:1]] == ["HC119"] * refused, free
+
+
+def test_what_containerd_has_needs_no_more_room(facts):
+    facts["disk"]["containerd"]["free_bytes"] = 1000
+    assert "key free bytes" in blocked(facts, "HC119", carry_method="stream")
+    facts["containerd"]["images"] = [image["id"] for image in facts["docker"]["images"]]
+    assert decide(facts, carry_method="stream", carry_reserve_bytes=10**9)["blockers"] == []
 
 
 def test_a_host_whose_cgroups_the_kubelet_does_not_know(facts):
