@@ -60,6 +60,8 @@ POLL_SECONDS = 0.5
 KEEP_SECONDS = 10
 #: systemd gives a unit 90 s to stop and 90 s to start; a busy machine may need all of it.
 UNIT_SECONDS = 240
+#: The least time that the way back has to get Ready, as there is nothing else to go back to.
+BACK_SECONDS = 300
 #: How long containerd may be away (systemd starts it again after 5 s) before the switch fails.
 CONTAINERD_SECONDS = 30
 
@@ -153,7 +155,7 @@ class Switch:
         self.step("start kubelet", "starting the kubelet on containerd (3 of 3)")
         started = self.start_kubelet(self.journal.current["files_after"])
         self.journal.step("wait for Ready")
-        version = self.wait_ready("containerd://", started)
+        version = self.wait_ready("containerd://", started, self.params["ready_timeout"])
         self.ready_seconds = self.journal.elapsed()
         if hidden:
             version = self.switch_control_plane(hidden)
@@ -209,7 +211,7 @@ class Switch:
         static_pods.unmask_manifests(self.host)
         self.host.run(["systemctl", "stop", "kubelet"], timeout=UNIT_SECONDS)
         started = self.start_kubelet(self.journal.current["files_after"])
-        return self.wait_ready("containerd://", started)
+        return self.wait_ready("containerd://", started, self.params["ready_timeout"])
 
     def restore_mirrors(self) -> None:
         """Create the mirror pods again that the kubelet deleted while it did not see the manifests.
@@ -277,7 +279,10 @@ class Switch:
         self.step("start kubelet", "starting the kubelet on docker (4 of 4)")
         started = self.start_kubelet(self.journal.current["files_after"])
         self.journal.step("wait for Ready")
-        version = self.wait_ready("docker://", started)
+        seconds = self.params["ready_timeout"]
+        if state == "rolled_back":
+            seconds = max(seconds, BACK_SECONDS)
+        version = self.wait_ready("docker://", started, seconds)
         self.ready_seconds = self.journal.elapsed()
         self.finish(state)
         return version
@@ -336,13 +341,13 @@ class Switch:
                     ) from exc
             self.host.sleep(1)
 
-    def wait_ready(self, prefix: str, started: float) -> str:
+    def wait_ready(self, prefix: str, started: float, seconds: float) -> str:
         """Wait for Ready as the API reports it, from a status that this kubelet sent.
 
         If no API server says a word in all that time, the node's own counts.
         """
         api_answered = False
-        deadline = self.host.monotonic() + self.params["ready_timeout"]
+        deadline = self.host.monotonic() + seconds
         reported = self.host.monotonic()
         while True:
             found, complaint = self.node_api.node()
@@ -353,12 +358,12 @@ class Switch:
                 self.say("Ready on %s" % version)
                 return version
             if self.host.monotonic() > deadline:
-                if not api_answered and self.ready_by_itself(prefix):
+                if not api_answered and self.ready_by_itself(prefix, seconds):
                     return prefix + "unknown"
                 raise SwitchFailed(
                     "after %d s: %s\nkubelet's journal:\n%s\ncontainerd's journal:\n%s"
                     % (
-                        self.params["ready_timeout"],
+                        seconds,
                         seen,
                         self.host.journal_tail("kubelet"),
                         self.host.journal_tail("containerd"),
@@ -370,7 +375,7 @@ class Switch:
                 self.say("waiting for Ready, %d s left: %s" % (left, seen))
             self.host.sleep(POLL_SECONDS)
 
-    def ready_by_itself(self, prefix: str) -> bool:
+    def ready_by_itself(self, prefix: str, seconds: float) -> bool:
         """Whether the node is Ready by its own word, where an API that is away cannot say it.
 
         It does not count where the API is away because of this node.
@@ -384,7 +389,7 @@ class Switch:
             return False
         self.ready_seen_by = "node"
         text = "The API did not answer for %d s. The kubelet and the CRI say that the node is Ready"
-        self.complaints.append(text % self.params["ready_timeout"])
+        self.complaints.append(text % seconds)
         self.say(self.complaints[-1])
         return True
 

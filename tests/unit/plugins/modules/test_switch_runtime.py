@@ -500,6 +500,21 @@ def test_the_cgroup_goes_also_where_its_processes_went_before(machine, engine):
     assert not (machine.cgroups / "cpuset" / static_pods.CGROUP).exists()
 
 
+def test_the_way_back_has_time_however_short_the_timeout_is(machine):
+    """A control plane on a busy machine: there is nothing else to go back to."""
+    machine.broken = {"containerd", "docker"}
+    start = machine.now
+
+    def late(kind, text):
+        if machine.now - start > 200:
+            machine.broken.discard("docker")
+
+    machine.fault = late
+    with pytest.raises(Failed) as failure:
+        machine.switch("containerd", ready_timeout=1)
+    assert failure.value.args[0]["rolled_back"] is True
+
+
 def test_a_node_that_does_not_get_ready_goes_back_by_itself(machine):
     machine.broken = {"containerd"}
     with pytest.raises(Failed) as failure:
