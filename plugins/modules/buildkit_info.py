@@ -168,7 +168,9 @@ def name_servers() -> t.List[str]:
 
 
 def newer_files(host: Host) -> t.List[str]:
-    read = [os.path.join(top, name) for top, _, found in os.walk(CONFIGURATION) for name in found]
+    read = [
+        os.path.join(top, name) for top, _dirs, found in os.walk(CONFIGURATION) for name in found
+    ]
     # With rootlesskit the unit's own program is another one.
     return services.newer_files(host, "buildkit.service", read + ["/usr/local/bin/buildkitd"])
 

@@ -39,14 +39,14 @@ def verify(tmp_path):
     report.mkdir()
     (report / "n1.json").write_text(json.dumps(OLD))
 
-    def run(*arguments, variables=LOCAL, environment=(), hosts=("n1",)):
+    def run(*arguments, variables=None, environment=(), hosts=("n1",)):
         group = {"hosts": dict.fromkeys(hosts)}
         inventory = {
             "all": {
                 "vars": {
                     "ansible_python_interpreter": sys.executable,
                     "verify_report_dir": str(report),
-                    **variables,
+                    **(LOCAL if variables is None else variables),
                 },
                 "children": {"kube_control_plane": group, "kube_node": group},
             }

@@ -170,8 +170,7 @@ class Machine(Host):
         self.effects.append(text)
 
     def meet(self, kind: str, text: str) -> None:
-        fault = self.fault(kind, text)
-        if fault:
+        for fault in filter(None, [self.fault(kind, text)]):
             raise fault
 
     @property
@@ -877,16 +876,28 @@ def full_disk(path):
 
 #: Each makes of the nth write, command or effect what goes wrong there, once or from there on.
 FAULTS = {
-    "a write finds the disk full": ("write", lambda text: full_disk(text), False),
-    "the disk stays full": ("write", lambda text: full_disk(text), True),
+    "a write finds the disk full": ("write", full_disk, False),
+    "the disk stays full": ("write", full_disk, True),
     "a command fails": ("command", lambda text: commands.NodeError("%s: it says" % text), False),
     "somebody interrupts it": ("effect", lambda text: KeyboardInterrupt(), False),
 }
 
 
+def breaks_at(place, seen, fault):
+    kind, make, stays = FAULTS[fault]
+
+    def breaks(found, text):
+        if found != kind:
+            return None
+        seen.append(text)
+        here = len(seen) >= place if stays else len(seen) == place
+        return make(text) if here else None
+
+    return breaks
+
+
 def broken_runs(machine, direction, last, fault):
     """Runs the switch with the fault at its first place, its second, …; the caller mends it."""
-    kind, make, stays = FAULTS[fault]
     place = 0
     while True:
         place += 1
@@ -897,14 +908,7 @@ def broken_runs(machine, direction, last, fault):
             machine.switch("containerd")
         seen: list[str] = []
 
-        def breaks(found, text, seen=seen, place=place):
-            if found != kind:
-                return None
-            seen.append(text)
-            here = len(seen) >= place if stays else len(seen) == place
-            return make(text) if here else None
-
-        machine.fault = breaks
+        machine.fault = breaks_at(place, seen, fault)
         before = (machine.files, machine.journal.exists() and machine.journal.read_text())
         said = ""
         try:

@@ -67,7 +67,7 @@ def holders(tmp_path, monkeypatch):
 
 
 def test_one_of_many_gets_it(holders):
-    processes = [holders.start() for _ in range(6)]
+    processes = [holders.start() for _holder in range(6)]
     assert sorted(map(holders.said, processes)) == ["held"] + 5 * ["refused"]
 
 
