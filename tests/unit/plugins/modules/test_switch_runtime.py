@@ -170,6 +170,7 @@ class Machine(Host):
         self.effects.append(text)
 
     def meet(self, kind: str, text: str) -> None:
+        fault: BaseException
         for fault in filter(None, [self.fault(kind, text)]):
             raise fault
 
