@@ -10,6 +10,7 @@ import glob
 import os
 import platform
 import re
+import tempfile
 import typing as t
 
 from ansible_collections.homelab.containerd.plugins.module_utils._docker import clients
@@ -167,7 +168,9 @@ def kubernetes_facts(kubelet: KubeletFacts, name: str = "") -> KubernetesFacts:
 
 def api_facts(kubelet: KubeletFacts, kubeconfig: str, name: str = "") -> ApiFacts:
     """Whether the node can ask the API about itself as the switch will."""
-    _pods, complaint = NodeAPI(Host(), kubeconfig, name or node_name(kubelet)).look()
+    # A look leaves nothing behind.
+    with tempfile.TemporaryDirectory() as home:
+        _pods, complaint = NodeAPI(Host(), kubeconfig, name or node_name(kubelet), home).look()
     return {"kubeconfig": kubeconfig, "error": complaint or None}
 
 

@@ -23,13 +23,20 @@ def answered(complaint: str) -> bool:
 
 
 class NodeAPI:
-    def __init__(self, host: Host, kubeconfig: str, node_name: str) -> None:
+    """home: below it kubectl keeps what the API offers; the user's, if none is given."""
+
+    def __init__(
+        self, host: Host, kubeconfig: str, node_name: str, home: t.Optional[str] = None
+    ) -> None:
         self.host, self.kubeconfig, self.node_name = host, kubeconfig, node_name
+        self.environment = ["env", "HOME=" + home] if home else []
 
     def kubectl(self, *words: str, seconds: int = 3) -> subprocess.CompletedProcess[str]:
         """One request to the API, which may be away, and how it ended."""
         base = ["kubectl", "--kubeconfig", self.kubeconfig, "--request-timeout=%ds" % seconds]
-        return self.host.run(base + list(words), timeout=seconds + 5, check=False)
+        return self.host.run(
+            self.environment + base + list(words), timeout=seconds + 5, check=False
+        )
 
     def get(self, *words: str) -> t.Tuple[t.Any, str]:
         """The JSON that kubectl gets, or None and the last line of its complaint."""

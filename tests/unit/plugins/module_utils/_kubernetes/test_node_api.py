@@ -46,6 +46,15 @@ def test_a_node_that_sees_itself_and_not_its_pods(program, kubeconfig):
     assert pods is None and complaint.endswith("Forbidden")
 
 
+def test_the_facts_leave_no_cache_of_kubectl_behind(program, kubeconfig, tmp_path, monkeypatch):
+    """kubectl itself keeps $HOME/.kube/cache."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    program("kubectl", 'mkdir -p "$HOME/.kube/cache"; echo {}')
+    found = node_runtime_info.look({"api"}, "/no", "/no", kubeconfig, "node1")
+    assert found["api"]["error"] is None
+    assert not (tmp_path / ".kube").exists()
+
+
 def test_no_kubeconfig(kubeconfig):
     pods, complaint = NodeAPI(Host(), "/no/kubelet.conf", "node1").look()
     assert pods is None and complaint.startswith("There is no /no/kubelet.conf on this node")
