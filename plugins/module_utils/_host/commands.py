@@ -77,3 +77,11 @@ def command_line(process_name: str) -> t.Tuple[t.Optional[int], t.List[str]]:
 
 def unit_active(unit: str) -> bool:
     return run(["systemctl", "is-active", "--quiet", unit], check=False).returncode == 0
+
+
+def start_ticks(stat: str) -> int:
+    """When a process started, in the kernel's ticks since the boot: field 22 of /proc/PID/stat.
+
+    proc(5). The name, field 2, may hold anything; it ends with the last parenthesis.
+    """
+    return int(stat.rpartition(")")[2].split()[19])

@@ -56,8 +56,7 @@ def describe(job: Job) -> str:
 def process_start(pid: int) -> t.Optional[int]:
     """When a process started, in the kernel's ticks; None where there is none of this number."""
     text = files.read_text("/proc/%d/stat" % pid)
-    # The name is in parentheses and may have spaces and parentheses itself.
-    return int(text.rpartition(")")[2].split()[19]) if text else None
+    return commands.start_ticks(text) if text else None
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import re
 import time
 import typing as t
 
+from ansible_collections.homelab.containerd.plugins.module_utils._host import commands
 from ansible_collections.homelab.containerd.plugins.module_utils._host.host import Host
 
 #: Where systemd looks for drop-ins. DropInPaths does not show one that was removed since, and the
@@ -32,8 +33,7 @@ def started(host: Host, pid: int) -> t.Optional[float]:
     stat = host.read_text("/proc/%d/stat" % pid)
     if stat is None:
         return None
-    # Field 22 of proc(5). The name, field 2, may hold anything; it ends with the last parenthesis.
-    ticks = int(stat.rpartition(")")[2].split()[19])
+    ticks = commands.start_ticks(stat)
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return host.time() - age
 

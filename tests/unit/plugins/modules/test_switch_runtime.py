@@ -141,6 +141,14 @@ class Machine(Host):
         self.node = read_recorded("kubernetes-1.23.17/nodes.json")["items"][0]
         self.at_first = copy.deepcopy(engine.containers)
 
+    def start_again(self, direction: str) -> None:
+        """As before a first switch in that direction; the caller has put it on docker again."""
+        self.engine.containers[:] = copy.deepcopy(self.at_first)
+        self.journal.unlink(missing_ok=True)
+        assert self.files == (KUBEADM, EXTRA)
+        if direction == "docker":
+            self.switch("containerd")
+
     def file(self, path: str) -> pathlib.Path:
         found = pathlib.Path(self.path(path))
         found.parent.mkdir(parents=True, exist_ok=True)
@@ -835,11 +843,7 @@ def crash_points(machine, direction, last):
     point = 0
     while True:
         point += 1
-        machine.engine.containers[:] = copy.deepcopy(machine.at_first)
-        machine.journal.unlink(missing_ok=True)
-        assert machine.files == (KUBEADM, EXTRA)
-        if direction == "docker":
-            machine.switch("containerd")
+        machine.start_again(direction)
         try:
             machine.switch(direction, crash_before=point, control_plane_last=last)
         except Crash:
@@ -902,11 +906,7 @@ def broken_runs(machine, direction, last, fault):
     place = 0
     while True:
         place += 1
-        machine.engine.containers[:] = copy.deepcopy(machine.at_first)
-        machine.journal.unlink(missing_ok=True)
-        assert machine.files == (KUBEADM, EXTRA)
-        if direction == "docker":
-            machine.switch("containerd")
+        machine.start_again(direction)
         seen: list[str] = []
 
         machine.fault = breaks_at(place, seen, fault)
